@@ -1,0 +1,3 @@
+export { jvp } from './forward.ts';
+export { vjp } from './reverse.ts';
+export { ggnvp, grad, hvp, valueAndGrad } from './transforms.ts';

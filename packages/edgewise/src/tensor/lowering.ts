@@ -1,0 +1,42 @@
+import type { DType, TypedArray } from './dtype.ts';
+import type { Shape } from './shape.ts';
+
+/** An attribute value of an ONNX node. */
+export type NodeAttr =
+  | { readonly type: 'int'; readonly value: number }
+  | { readonly type: 'float'; readonly value: number }
+  | { readonly type: 'string'; readonly value: string }
+  | { readonly type: 'ints'; readonly value: readonly number[] }
+  | { readonly type: 'floats'; readonly value: readonly number[] }
+  | { readonly type: 'body'; readonly value: unknown };
+
+export const int = (value: number): NodeAttr => ({ type: 'int', value });
+export const float = (value: number): NodeAttr => ({ type: 'float', value });
+export const string = (value: string): NodeAttr => ({ type: 'string', value });
+export const ints = (value: readonly number[]): NodeAttr => ({ type: 'ints', value });
+
+export interface NodeOptions {
+  /** How many outputs the node has, 1 by default; each gets a name, '' keeps it unnamed. */
+  readonly outputs?: number;
+  /** Operator set, '' (standard ONNX) by default. */
+  readonly domain?: string;
+}
+
+/**
+ * What an op's lowering writes to. Values are names; equal nodes are written once, so two ops that
+ * read different outputs of the same node (top-k values and indices) share it.
+ */
+export interface Lowering {
+  /** Which execution provider the graph is for: some op combinations are faster or missing on one of them. */
+  readonly provider: string;
+  /** Emits a node and returns its first output. */
+  node(opType: string, inputs: readonly string[], attrs?: Readonly<Record<string, NodeAttr>>, options?: NodeOptions): string;
+  /** Emits a node and returns all its outputs. */
+  nodes(opType: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>>, options: NodeOptions): readonly string[];
+  /** A constant tensor. */
+  tensor(data: TypedArray, dtype: DType, shape: Shape): string;
+  /** A constant of one element repeated, of rank 0 unless a shape is given. */
+  scalar(value: number, dtype: DType, shape?: Shape): string;
+  /** A constant int64 vector: shapes, axes, pads. */
+  ints(values: readonly number[]): string;
+}
