@@ -74,7 +74,7 @@ export interface OnnxTensor {
    * copy it, or check `byteOffset`, before putting a typed array over it.
    */
   readonly data: Uint8Array;
-  /** Elements of a tensor of dtype `string`, `product(dims)` of them; absent for every other dtype. */
+  /** Elements of a tensor of dtype `string`, `product(dims)` of them; absent for any other dtype. */
   readonly strings?: readonly string[];
 }
 
@@ -117,8 +117,10 @@ export type OnnxAttrKind =
 /** One application of an operator. */
 export interface OnnxNode {
   readonly opType: string;
-  /** Operator set; '' is the standard ONNX one. */
+  /** Operator set; '' is the standard ONNX one (the reader turns its alias `ai.onnx` into ''). */
   readonly domain: string;
+  /** Which of several functions of one name this calls (IR version 10); absent means ''. */
+  readonly overload?: string;
   /** For people and error messages; may be empty. */
   readonly name: string;
   /** Value names; '' stands for an optional input left out. */
