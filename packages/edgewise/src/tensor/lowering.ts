@@ -1,5 +1,6 @@
 import type { DType, TypedArray } from './dtype.ts';
 import type { Shape } from './shape.ts';
+import type { Tensor } from './tensor.ts';
 
 /** An attribute value of an ONNX node. */
 export type NodeAttr =
@@ -7,8 +8,7 @@ export type NodeAttr =
   | { readonly type: 'float'; readonly value: number }
   | { readonly type: 'string'; readonly value: string }
   | { readonly type: 'ints'; readonly value: readonly number[] }
-  | { readonly type: 'floats'; readonly value: readonly number[] }
-  | { readonly type: 'body'; readonly value: unknown };
+  | { readonly type: 'floats'; readonly value: readonly number[] };
 
 export const int = (value: number): NodeAttr => ({ type: 'int', value });
 export const float = (value: number): NodeAttr => ({ type: 'float', value });
@@ -20,6 +20,8 @@ export interface NodeOptions {
   readonly outputs?: number;
   /** Operator set, '' (standard ONNX) by default. */
   readonly domain?: string;
+  /** A sub-graph attribute (the body of a Scan): it may use its own inputs and anything already written outside. */
+  readonly body?: { readonly attr: string; readonly inputs: readonly Tensor[]; readonly outputs: readonly Tensor[] };
 }
 
 /**

@@ -1,0 +1,3 @@
+export { expandComposites, rewrite } from './expand.ts';
+export { type LowerOptions, lowerToOnnx } from './lower.ts';
+export { countOps, simplify } from './simplify.ts';
