@@ -1,4 +1,6 @@
 import { DeviceError, EdgewiseError } from '../base/errors.ts';
+import { expandComposites } from './expand.ts';
+import { simplify } from './simplify.ts';
 import type { OnnxAttr, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from '../onnx/model.ts';
 import { type DType, encode, type TypedArray } from '../tensor/dtype.ts';
 import type { Lowering, NodeAttr, NodeOptions } from '../tensor/lowering.ts';
@@ -121,7 +123,7 @@ class GraphWriter implements Lowering {
     const known = this.#known(key);
     if (known && known.length >= outputs) return known;
     const all: Record<string, OnnxAttr> = { ...attrs };
-    if (body) all[body.attr] = { type: 'graph', value: this.#body(body.inputs, body.outputs) };
+    if (body) all[body.attr] = { type: 'graph', value: this.#body(body) };
     const names = Array.from({ length: outputs }, () => this.#fresh());
     this.#nodes.push({ opType, domain, name: `${opType}_${names[0]}`, inputs, outputs: names, attrs: all });
     this.#emitted.set(key, names);
@@ -155,12 +157,14 @@ class GraphWriter implements Lowering {
     return this.tensor(BigInt64Array.from(values, (value) => BigInt(value)), 'int64', [values.length]);
   }
 
-  #body(inputs: readonly Tensor[], outputs: readonly Tensor[]): OnnxGraph {
+  #body({ inputs, outputs, shared }: NonNullable<NodeOptions['body']>): OnnxGraph {
     const child = new GraphWriter(this.provider, this);
+    for (const [symbol, name] of shared) child.#names.set(symbol, name);
+    // Inside a body, too, only ops with a lowering may remain.
     return child.graph(
       'body',
       inputs,
-      outputs,
+      simplify(expandComposites(outputs)),
       outputs.map(() => this.#fresh()),
     );
   }

@@ -20,8 +20,14 @@ export interface NodeOptions {
   readonly outputs?: number;
   /** Operator set, '' (standard ONNX) by default. */
   readonly domain?: string;
-  /** A sub-graph attribute (the body of a Scan): it may use its own inputs and anything already written outside. */
-  readonly body?: { readonly attr: string; readonly inputs: readonly Tensor[]; readonly outputs: readonly Tensor[] };
+  /** A sub-graph attribute, such as the body of a Scan. */
+  readonly body?: {
+    readonly attr: string;
+    readonly inputs: readonly Tensor[];
+    readonly outputs: readonly Tensor[];
+    /** Symbols of the sub-graph that stand for values of the outer graph. */
+    readonly shared: readonly (readonly [Tensor, string])[];
+  };
 }
 
 /**
