@@ -19,10 +19,15 @@ export interface OpenDeviceOptions {
  * Opens a device in Node: `cpu` (default), `webgpu`, `cuda` through onnxruntime-node, or the float64 `interpreter`.
  * @throws DeviceError where the name is unknown or the device is not available on this machine.
  */
-export async function openDevice(name: string = 'cpu', { threads = availableParallelism() }: OpenDeviceOptions = {}): Promise<Device> {
+export async function openDevice(
+  name: string = 'cpu',
+  { threads = availableParallelism() }: OpenDeviceOptions = {},
+): Promise<Device> {
   if (!isDeviceName(name)) {
     const hint = nearest(name, deviceNames);
-    throw new DeviceError(`Unknown device '${name}'${hint ? `; did you mean '${hint}'?` : ''} Known devices: ${deviceNames.join(', ')}.`);
+    throw new DeviceError(
+      `Unknown device '${name}'${hint ? `; did you mean '${hint}'?` : ''} Known devices: ${deviceNames.join(', ')}.`,
+    );
   }
   if (name === 'interpreter') return interpreter();
   const ort = await loadOrt();
@@ -37,14 +42,15 @@ async function loadOrt(): Promise<OrtModule> {
   try {
     return await import('onnxruntime-node');
   } catch (cause) {
-    throw new DeviceError("This needs the package 'onnxruntime-node', which could not be loaded; install it with `npm install onnxruntime-node`.", { cause });
+    throw new DeviceError(
+      "This needs the package 'onnxruntime-node', which could not be loaded; install it with `npm install onnxruntime-node`.",
+      { cause },
+    );
   }
 }
 
 /** Fails early, and in words, where a provider is compiled in but its driver or libraries are missing. */
 async function probe(device: Device): Promise<void> {
-
-
   const x = input('x', [2]);
   try {
     const program = await device.compile([x], [add(x, 1)]);
@@ -53,6 +59,8 @@ async function probe(device: Device): Promise<void> {
     if (y[0] !== 2 || y[1] !== 3) throw new DeviceError(`it computed [1, 2] + 1 as [${y.join(', ')}]`);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DeviceError(`Device '${device.name}' is not available on this machine: ${reason} Use --device cpu.`, { cause });
+    throw new DeviceError(`Device '${device.name}' is not available on this machine: ${reason} Use --device cpu.`, {
+      cause,
+    });
   }
 }
