@@ -1,2 +1,9 @@
 #!/usr/bin/env node
-import "../dist/cli.js";
+import { existsSync } from 'node:fs';
+
+const entry = new URL('../dist/cli.js', import.meta.url);
+if (existsSync(entry)) await import(entry.href);
+else {
+  process.stderr.write('edgewise: not built yet; run `npm run build` in the project first.\n');
+  process.exitCode = 2;
+}
