@@ -28,7 +28,7 @@ export function pushForward(outputs: readonly Tensor[], wrt: readonly Tensor[], 
     }
   });
   const fixed = new Set(wrt);
-  for (const tensor of topological(outputs)) {
+  for (const tensor of topological(outputs, fixed)) {
     if (fixed.has(tensor) || tensor.op.flat || !isFloat(tensor.dtype)) continue;
     const parts = tensor.inputs.map((x) => known.get(x));
     if (parts.every((t) => t === undefined)) continue;

@@ -26,7 +26,7 @@ export function pullBack(
 ): MaybeTensor[] {
   checkWrt('vjp', wrt);
   const targets = new Set(wrt);
-  const order = topological(outputs);
+  const order = topological(outputs, partial ? targets : undefined);
   const active = influenced(order, targets);
   const pending = new Map<Tensor, Tensor>();
   const send = (to: Tensor, g: MaybeTensor) => {

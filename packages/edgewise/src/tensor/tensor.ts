@@ -9,7 +9,7 @@ export interface TensorType {
   readonly shape: Shape;
 }
 
-/** Constant settings of an op; part of a node's identity, so they must survive `JSON.stringify`. */
+/** Constant settings of an op, part of a node's identity: plain numbers (any), strings, booleans, arrays, tensors. */
 export type Attrs = object;
 
 /** A derivative seed that is absent stands for zeros. */
@@ -92,11 +92,16 @@ const forget = new FinalizationRegistry<string>((key) => {
 
 /** The node for `op` on `inputs` with `attrs`; the same one every time. */
 export function apply<A extends Attrs>(op: OpDef<A>, inputs: readonly Tensor[], attrs: A): Tensor<A> {
-  const key = `${op.name}(${inputs.map((input) => input.id).join()})${JSON.stringify(attrs)}`;
+  const key = `${op.name}(${inputs.map((input) => input.id).join()})${JSON.stringify(attrs, exactly)}`;
   return intern(key, () => {
     const type = op.infer(inputs, attrs);
     return new Tensor(nextId++, op, inputs, attrs, type);
   });
+}
+
+/** JSON writes -0 as 0 and what is not finite as null, which would make different nodes one. */
+function exactly(_: string, value: unknown): unknown {
+  return typeof value === 'number' && (Object.is(value, -0) || !Number.isFinite(value)) ? `${Object.is(value, -0) ? '-0' : value}` : value;
 }
 
 function intern<A extends Attrs>(key: string, make: () => Tensor<A>): Tensor<A> {
@@ -148,6 +153,10 @@ export function constant(value: number | ArrayLike<number>, shape: Shape = [], d
   const list = typeof value === 'number' ? [value] : Array.from(value);
   if (typeof value !== 'number' && list.length !== sizeOf(shape)) {
     throw new ShapeError(`constant: ${list.length} elements do not fill shape ${showShape(shape)}; give ${sizeOf(shape)}, or one number.`);
+  }
+  if (dtype.startsWith('int')) {
+    const bad = list.find((element) => !Number.isInteger(element));
+    if (bad !== undefined) throw new ShapeError(`constant: ${bad} is not an ${dtype}; give whole numbers, or cast the other operand.`);
   }
   const uniform = list.length > 0 && list.every((element) => Object.is(element, list[0]));
   const values = (uniform ? list.slice(0, 1) : list).map((x) => (Number.isFinite(x) && !Object.is(x, -0) ? x : Object.is(x, -0) ? '-0' : String(x)));
@@ -208,14 +217,14 @@ export function expectFloat(op: string, tensor: Tensor): void {
   }
 }
 
-/** Every node that `outputs` depend on, inputs before users. */
-export function topological(outputs: readonly Tensor[]): Tensor[] {
+/** Every node that `outputs` depend on, inputs before users; does not look behind tensors of `boundary`. */
+export function topological(outputs: readonly Tensor[], boundary?: ReadonlySet<Tensor>): Tensor[] {
   const seen = new Map<number, Tensor>();
   const stack = [...outputs];
   for (let tensor = stack.pop(); tensor !== undefined; tensor = stack.pop()) {
     if (seen.has(tensor.id)) continue;
     seen.set(tensor.id, tensor);
-    stack.push(...tensor.inputs);
+    if (!boundary?.has(tensor)) stack.push(...tensor.inputs);
   }
   return [...seen.values()].sort((a, b) => a.id - b.id);
 }
