@@ -12,11 +12,12 @@ export function rewrite(outputs: readonly Tensor[], rule: (node: Tensor) => Tens
   return outputs.map((output) => done.get(output)!);
 }
 
-/** Replaces every op that has no ONNX lowering of its own by its parts. */
-export function expandComposites(outputs: readonly Tensor[]): Tensor[] {
+/** Replaces every op by its parts that has no ONNX lowering of its own, or none that `provider` runs. */
+export function expandComposites(outputs: readonly Tensor[], provider: string): Tensor[] {
   return rewrite(outputs, (node) => {
-    if (node.op.lower || node.inputs.length === 0) return node;
+    const { op, inputs } = node;
+    if (inputs.length === 0 || (op.lower && !op.decomposeOn?.includes(provider))) return node;
     const parts = decomposed(node);
-    return parts ? expandComposites([parts])[0] : node;
+    return parts ? expandComposites([parts], provider)[0] : node;
   });
 }

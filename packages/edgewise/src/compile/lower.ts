@@ -164,7 +164,7 @@ class GraphWriter implements Lowering {
     return child.graph(
       'body',
       inputs,
-      simplify(expandComposites(outputs)),
+      simplify(expandComposites(outputs, this.provider)),
       outputs.map(() => this.#fresh()),
     );
   }

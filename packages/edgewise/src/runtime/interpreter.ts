@@ -1,4 +1,3 @@
-import { expandComposites } from '../compile/expand.ts';
 import { decode, encode } from '../tensor/dtype.ts';
 import { evaluate } from '../tensor/evaluate.ts';
 import { type Device, type Feeds, feedFor, resultMemory } from './device.ts';
@@ -13,12 +12,11 @@ export function interpreter(): Device {
     floats: ['float64', 'float32', 'float16'],
     dispose: async () => {},
     compile: async (inputs, outputs) => {
-      const graph = expandComposites(outputs);
       const bind = (feeds: Feeds, given: Parameters<typeof resultMemory>[1] = []) => {
         const sources = inputs.map((x) => feedFor(x, feeds));
         const results = resultMemory(outputs, given);
         const run = async () => {
-          const values = evaluate(graph, new Map(inputs.map((x, i) => [x, decode(sources[i], x.dtype)])));
+          const values = evaluate(outputs, new Map(inputs.map((x, i) => [x, decode(sources[i], x.dtype)])));
           values.forEach((value, i) => {
             copyInto(results[i], encode(value, outputs[i].dtype));
           });

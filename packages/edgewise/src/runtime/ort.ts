@@ -42,14 +42,13 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
     name: provider,
     floats: provider === 'cpu' ? ['float32', 'float64'] : ['float32'],
     compile: async (inputs, outputs) => {
-      const graph = simplify(expandComposites(outputs));
+      const graph = simplify(expandComposites(outputs, provider));
       const model = writeOnnx(lowerToOnnx(inputs, graph, { provider }));
       let session: InferenceSession;
       try {
         session = await ort.InferenceSession.create(model, sessionOptions);
       } catch (cause) {
-        const reason = cause instanceof Error ? cause.message : String(cause);
-        throw new DeviceError(`Device '${provider}' cannot compile this graph: ${reason}`, { cause });
+        throw new DeviceError(`Device '${provider}' cannot run this graph: ${plainReason(cause)}`, { cause });
       }
       const program = new OrtProgram(ort, session, inputs, outputs, () => open.delete(program));
       open.add(program);
@@ -59,6 +58,12 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
       await Promise.all([...open].map((program) => program.dispose()));
     },
   };
+}
+
+/** What ONNX Runtime says, without the source location and failed assertion it puts in front. */
+function plainReason(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.replace(/^.* was false\.\s*/s, '').trim();
 }
 
 class OrtProgram implements Program {

@@ -3,8 +3,8 @@ import { int, ints } from '../lowering.ts';
 import { type Shape, showShape, sizeOf, stridesOf } from '../shape.ts';
 import { constant, expectFloat, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
 import { type ConvGeometry, type ConvOptions, readGeometry } from './conv.ts';
-import { mul } from './elementwise.ts';
-import { pad, reshape } from './layout.ts';
+import { add, equal, logicalAnd, logicalNot, maximum, mul, where } from './elementwise.ts';
+import { pad, reshape, slice } from './layout.ts';
 import { mean } from './reduce.ts';
 
 export interface PoolOptions extends Omit<ConvOptions, 'groups'> {
@@ -67,6 +67,31 @@ function windows({ x, y, window, strides, low, dilations }: PoolAttrs): number[]
 const winners = (x: Values, attrs: PoolAttrs) =>
   windows(attrs).map((positions) => positions.reduce((best, i) => (x.data[i] > x.data[best] ? i : best), positions[0]));
 
+/**
+ * For each tap of the window: whether it holds the window's largest element and no earlier tap does, how to read that tap of a tensor
+ * shaped as x, and how to put a tensor shaped as y there. For providers whose MaxPool does not tell where it found the maximum.
+ */
+function firstHits(input: Tensor, { window, strides, low, high, dilations, x, y }: PoolAttrs) {
+  const taps = Array.from({ length: sizeOf(window) }, (_, tap) => {
+    const at = window.map((extent, axis) => (Math.floor(tap / sizeOf(window.slice(axis + 1))) % extent) * dilations[axis]);
+    const read = (t: Tensor, border = 0) =>
+      slice(pad(t, { low: [0, 0, ...low], high: [0, 0, ...high] }, border), [0, 0, ...at], y, [1, 1, ...strides]);
+    const before = at.map((offset, axis) => offset - low[axis]);
+    const after = strides.map((s, axis) => x[axis + 2] - before[axis] - (y[axis + 2] - 1) * s - 1);
+    const place = (t: Tensor) => pad(t, { low: [0, 0, ...before], high: [0, 0, ...after], interior: [0, 0, ...strides.map((s) => s - 1)] });
+    return { read, place };
+  });
+  const seen = taps.map(({ read }) => read(input, Number.NEGATIVE_INFINITY));
+  const top = seen.reduce((a, b) => maximum(a, b));
+  let free: Tensor | undefined;
+  return taps.map((tap, k) => {
+    const equals = equal(seen[k], top);
+    const hit = free ? logicalAnd(equals, free) : equals;
+    free = free ? logicalAnd(free, logicalNot(equals)) : logicalNot(equals);
+    return { ...tap, hit };
+  });
+}
+
 const maxPoolOp: OpDef<PoolAttrs> = {
   name: 'maxPool',
   infer: ([x], { y }) => ({ dtype: x.dtype, shape: y }),
@@ -98,6 +123,13 @@ const maxUnpoolOp: OpDef<PoolAttrs> = {
     });
     return to.node('Reshape', [scattered, to.ints(attrs.x)]);
   },
+  decomposeOn: ['webgpu'],
+  decompose: ([g, x], attrs) => {
+    const zero = constant(0, [], g.dtype);
+    return firstHits(x, attrs)
+      .map(({ hit, place }) => place(where(hit, g, zero)))
+      .reduce((a, b) => add(a, b));
+  },
   vjp: ({ inputs: [, x], attrs }, u) => [make(maxPickOp, [u, x], attrs), undefined],
   jvp: ({ inputs: [, x], attrs }, [t]) => t && make(maxUnpoolOp, [t, x], attrs),
 };
@@ -113,6 +145,13 @@ const maxPickOp: OpDef<PoolAttrs> = {
       axis: int(0),
     });
     return to.node('Reshape', [picked, to.ints(attrs.y)]);
+  },
+  decomposeOn: ['webgpu'],
+  decompose: ([u, x], attrs) => {
+    const zero = constant(0, [], u.dtype);
+    return firstHits(x, attrs)
+      .map(({ hit, read }) => where(hit, read(u), zero))
+      .reduce((a, b) => add(a, b));
   },
   vjp: ({ inputs: [, x], attrs }, g) => [make(maxUnpoolOp, [g, x], attrs), undefined],
   jvp: ({ inputs: [, x], attrs }, [t]) => t && make(maxPickOp, [t, x], attrs),
