@@ -1,0 +1,379 @@
+/** @file The training loop: batches, gradients, updates, evaluation, probes, records and checkpoints, resumable to the bit. */
+import { ConfigError, FormatError, NonFiniteError } from '../base/errors.ts';
+import type { Key } from '../base/random.ts';
+import type { Batches } from '../data/batches.ts';
+import type { Optimizer } from '../optim/optimizer.ts';
+import { loadVector, vectorTensors } from '../params/state.ts';
+import { type LoadedCheckpoint, saveCheckpoint } from './checkpoint.ts';
+import { type Evaluator, evaluator } from './evaluation.ts';
+import type { JsonValue } from './exact-json.ts';
+import { parseLogPosition, RunLogs } from './logs.ts';
+import { type MetricFields, type MetricRecord, TRAINING_FIELDS } from './metrics.ts';
+import type { BatchGraph, Network } from './network.ts';
+import type { Probe } from './probe.ts';
+import type { RunStore } from './store.ts';
+
+/** Ends a run whose test loss (or accuracy, where there is one) has stopped getting better. */
+export interface EarlyStopping {
+  /** Evaluations without improvement before the run ends. */
+  readonly patience: number;
+  /** What counts as improvement; 0 by default. */
+  readonly minDelta?: number;
+}
+
+export interface TrainerOptions {
+  readonly network: Network;
+  readonly optimizer: Optimizer;
+  /** Learning rate in force at step t = 1, 2, ... */
+  readonly schedule: (t: number) => number;
+  /** Training batches; their size is the batch an update sees. */
+  readonly batches: Batches;
+  /** What is evaluated on; none where absent. */
+  readonly test?: Batches;
+  /** Steps in the whole run. */
+  readonly steps: number;
+  /** Draws dropout and the like. */
+  readonly key: Key;
+  /** Examples a graph sees at once; the gradients of batchSize / microBatch of them are averaged. The batch size by default. */
+  readonly microBatch?: number;
+  /** Evaluate after every so many steps (and after the last); an epoch by default, 0 for only after the last. */
+  readonly evalEvery?: number;
+  /** Save after every so many steps (and after the last); an epoch by default, 0 for only after the last. */
+  readonly checkpointEvery?: number;
+  /** Checkpoints kept, 3 by default. */
+  readonly keep?: number;
+  readonly earlyStopping?: EarlyStopping;
+  readonly probes?: readonly Probe[];
+  /** At a loss or gradient that is not finite: `stop` (default) saves the state before the update and throws; `skip` leaves that update out. */
+  readonly onNonFinite?: 'stop' | 'skip';
+  /** Where the run is kept; nothing is written where absent. */
+  readonly store?: RunStore;
+  /** Milliseconds since the Unix epoch. */
+  readonly now: () => number;
+  /** Told of every step, after its records were made. */
+  readonly onStep?: (report: StepReport) => void;
+}
+
+/** What is known after a step. */
+export interface StepReport {
+  readonly step: number;
+  /** Passes over the training data so far, fractional. */
+  readonly epoch: number;
+  /** Mean training loss of the step's batch. */
+  readonly loss: number;
+  /** Share of the batch classified rightly, where something is classified. */
+  readonly accuracy: number | undefined;
+  readonly lr: number;
+  readonly gradientNorm: number;
+  /** Results of an evaluation after this step. */
+  readonly test?: { readonly loss: number; readonly accuracy: number | undefined };
+  /** What probes found after this step, by quantity. */
+  readonly probes?: Readonly<Record<string, number>>;
+  /** The update was left out because the loss or gradient was not finite. */
+  readonly skipped?: boolean;
+  /** Seconds of training so far, pauses between resumes left out. */
+  readonly seconds: number;
+}
+
+export interface TrainResult {
+  /** Why the run ended. `interrupted` can be resumed. */
+  readonly reason: 'finished' | 'early-stop' | 'interrupted';
+  readonly step: number;
+  readonly last: StepReport | undefined;
+}
+
+interface Progress {
+  step: number;
+  seconds: number;
+  skipped: number;
+  /** Best evaluation so far (higher is better) and evaluations since. */
+  best: number | null;
+  since: number;
+  stopped: boolean;
+}
+
+type Settings = TrainerOptions & Required<Pick<TrainerOptions, 'evalEvery' | 'checkpointEvery' | 'microBatch' | 'probes' | 'onNonFinite'>>;
+
+/** Runs a training run; make one with {@link Trainer.create}. */
+export class Trainer {
+  readonly #options: Settings;
+  readonly #graph: BatchGraph;
+  readonly #evaluate: Evaluator | undefined;
+  readonly #progress: Progress = { step: 0, seconds: 0, skipped: 0, best: null, since: 0, stopped: false };
+  #logs: RunLogs | undefined;
+  #last: StepReport | undefined;
+  #running = false;
+
+  private constructor(options: Settings, graph: BatchGraph, evaluate: Evaluator | undefined) {
+    this.#options = options;
+    this.#graph = graph;
+    this.#evaluate = evaluate;
+  }
+
+  /**
+   * Compiles the graphs and begins the run's records, or goes on from `checkpoint`.
+   *
+   * @throws ConfigError for settings that do not fit each other; StoreError where the store has a run already.
+   */
+  static async create(given: TrainerOptions, checkpoint?: LoadedCheckpoint): Promise<Trainer> {
+    const { network, batches } = given;
+    const { microBatch = batches.batchSize, evalEvery = batches.stepsPerEpoch, checkpointEvery = batches.stepsPerEpoch } = given;
+    const options = { probes: [], onNonFinite: 'stop' as const, ...given, microBatch, evalEvery, checkpointEvery };
+    checkSteps('steps', given.steps, 1);
+    checkSteps('evalEvery', evalEvery, 0);
+    checkSteps('checkpointEvery', checkpointEvery, 0);
+    checkSteps('microBatch', microBatch, 1);
+    if (batches.batchSize % microBatch !== 0) {
+      throw new ConfigError(`The micro-batch of ${microBatch} does not divide the batch of ${batches.batchSize}; choose a divisor.`);
+    }
+    if (batches.stepsPerEpoch * batches.batchSize > batches.dataset.count) {
+      throw new ConfigError('Training batches must all have the same size; create them with dropLast.');
+    }
+    if (given.earlyStopping && !given.test) throw new ConfigError('Early stopping needs test data to look at; give some.');
+    const graph = await network.trainingGraph(microBatch);
+    const evaluate = given.test && (await evaluator(network, given.test));
+    const trainer = new Trainer(options, graph, evaluate);
+    if (checkpoint) trainer.#restore(checkpoint);
+    if (given.store) {
+      const fields = trainer.#fields();
+      trainer.#logs = checkpoint
+        ? await RunLogs.resume(given.store, fields, parseLogPosition(stateOf(checkpoint).logs, checkpoint.name))
+        : await RunLogs.begin(given.store, fields, given.now() / 1000);
+    }
+    return trainer;
+  }
+
+  /** Steps taken. */
+  get step(): number {
+    return this.#progress.step;
+  }
+
+  /** Loss and accuracy on the whole test set at the present weights; undefined without test data. */
+  async evaluate(): Promise<{ loss: number; accuracy: number | undefined } | undefined> {
+    return this.#evaluate?.run();
+  }
+
+  /**
+   * Trains until the last step, an early stop, or until `signal` fires; then the step under way is finished. The state is
+   * saved in any case.
+   *
+   * @throws NonFiniteError where the loss or gradient is not finite and `onNonFinite` is `stop`; StoreError where the disk
+   * refuses, with the last checkpoint whole.
+   */
+  async run(signal?: AbortSignal): Promise<TrainResult> {
+    if (this.#running) throw new ConfigError('This run is under way already; wait for it.');
+    this.#running = true;
+    const progress = this.#progress;
+    const { steps, checkpointEvery, now, onStep } = this.#options;
+    let since = now();
+    let saved = progress.step > 0 ? progress.step : -1;
+    try {
+      while (progress.step < steps && !progress.stopped && !signal?.aborted) {
+        const record = await this.#takeStep();
+        const time = now();
+        progress.seconds += (time - since) / 1000;
+        since = time;
+        const report = { ...record, seconds: progress.seconds };
+        this.#last = report;
+        this.#record(report, time);
+        if (checkpointEvery > 0 && progress.step % checkpointEvery === 0) {
+          await this.save();
+          saved = progress.step;
+        }
+        onStep?.(report);
+      }
+      if (saved !== progress.step && progress.step > 0) await this.save();
+      const reason = progress.stopped ? 'early-stop' : progress.step >= steps ? 'finished' : 'interrupted';
+      return { reason, step: progress.step, last: this.#last };
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** Writes a checkpoint of the present state, with everything recorded so far. Returns its name, or undefined without a store. */
+  async save(): Promise<string | undefined> {
+    const { store, network, optimizer, probes, keep } = this.#options;
+    if (!store) return undefined;
+    await this.#logs?.flush();
+    const tensors = [
+      ...vectorTensors(network.params, 'params.'),
+      ...vectorTensors(network.buffers, 'buffers.'),
+      ...[...optimizer.slots].flatMap(([name, vector]) => vectorTensors(vector, `optimizer.${name}.`)),
+      ...probes.flatMap((probe) => [...probe.memory].flatMap(([name, vector]) => vectorTensors(vector, `probes.${probe.name}.${name}.`))),
+    ];
+    const state: JsonValue = { progress: { ...this.#progress }, optimizer: optimizer.saveScalars(), logs: this.#logs?.position ?? null };
+    return saveCheckpoint(store, { step: this.#progress.step, tensors, state }, { keep });
+  }
+
+  /** Frees compiled graphs. */
+  async dispose(): Promise<void> {
+    await this.#graph.dispose();
+    await this.#evaluate?.dispose();
+    await Promise.all(this.#options.probes.map((probe) => probe.dispose()));
+  }
+
+  async #takeStep(): Promise<Omit<StepReport, 'seconds'>> {
+    const { network, optimizer, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
+    const progress = this.#progress;
+    const { loss, correct } = await this.#gradient(progress.step);
+    const gradientNorm = norm(network.gradient.data);
+    const t = progress.step + 1;
+    const lr = schedule(t);
+    const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
+    if (!finite && onNonFinite === 'stop') {
+      const name = await this.save();
+      throw new NonFiniteError(diagnose(network, t, lr, loss, gradientNorm, name));
+    }
+    if (finite) optimizer.step({ lr, loss });
+    else progress.skipped++;
+    progress.step = t;
+    const due = (every: number) => t === steps || (every > 0 && t % every === 0);
+    const measured: Record<string, number> = {};
+    for (const probe of probes) if (due(probe.every)) Object.assign(measured, await probe.measure(t));
+    const test = this.#evaluate && due(evalEvery) ? await this.#evaluate.run() : undefined;
+    if (test && earlyStopping) this.#judge(test, earlyStopping);
+    return {
+      step: t,
+      epoch: t / batches.stepsPerEpoch,
+      loss,
+      accuracy: correct === undefined ? undefined : correct / batches.batchSize,
+      lr,
+      gradientNorm,
+      ...(test ? { test } : {}),
+      ...(Object.keys(measured).length > 0 ? { probes: measured } : {}),
+      ...(finite ? {} : { skipped: true }),
+    };
+  }
+
+  /** Mean loss and its gradient over the batch of `step`, micro-batch by micro-batch. */
+  async #gradient(step: number): Promise<{ loss: number; correct: number | undefined }> {
+    const { network, batches, microBatch, key } = this.#options;
+    const draw = key.split('step', step);
+    const parts = batches.batchSize / microBatch;
+    if (parts === 1) {
+      batches.fill(step, this.#graph.x, this.#graph.y);
+      return this.#graph.run(draw);
+    }
+    const whole = this.#wholeBatch();
+    batches.fill(step, whole.x, whole.y);
+    const total = network.dtype === 'float64' ? new Float64Array(network.layout.size) : new Float32Array(network.layout.size);
+    let [loss, correct]: [number, number | undefined] = [0, undefined];
+    for (let part = 0; part < parts; part++) {
+      const window = (data: typeof whole.x | typeof whole.y, length: number) => data.subarray(part * length, (part + 1) * length);
+      this.#graph.x.set(window(whole.x, this.#graph.x.length));
+      this.#graph.y.set(window(whole.y, this.#graph.y.length));
+      const result = await this.#graph.run(draw.split(part));
+      loss += result.loss / parts;
+      if (result.correct !== undefined) correct = (correct ?? 0) + result.correct;
+      const { data } = network.gradient;
+      for (let i = 0; i < total.length; i++) total[i] += data[i];
+    }
+    const { data } = network.gradient;
+    for (let i = 0; i < total.length; i++) data[i] = total[i] / parts;
+    return { loss, correct };
+  }
+
+  #whole: { x: BatchGraph['x']; y: BatchGraph['y'] } | undefined;
+
+  #wholeBatch(): { x: BatchGraph['x']; y: BatchGraph['y'] } {
+    const { batches, microBatch } = this.#options;
+    const parts = batches.batchSize / microBatch;
+    const { x, y } = this.#graph;
+    this.#whole ??= {
+      x: x instanceof Float64Array ? new Float64Array(x.length * parts) : new Float32Array(x.length * parts),
+      y: y instanceof Int32Array ? new Int32Array(y.length * parts) : y instanceof Float64Array ? new Float64Array(y.length * parts) : new Float32Array(y.length * parts),
+    };
+    return this.#whole;
+  }
+
+  #judge(test: { loss: number; accuracy: number | undefined }, { patience, minDelta = 0 }: EarlyStopping): void {
+    const progress = this.#progress;
+    const score = test.accuracy ?? -test.loss;
+    if (progress.best === null || score > progress.best + minDelta) {
+      progress.best = score;
+      progress.since = 0;
+    } else if (++progress.since >= patience) progress.stopped = true;
+  }
+
+  #fields(): MetricFields {
+    const { probes, network } = this.#options;
+    const unit = network.objective.name === 'crossEntropy' ? 'nats' : '1';
+    const losses = { 'train/loss': { ...TRAINING_FIELDS['train/loss'], unit }, 'test/loss': { ...TRAINING_FIELDS['test/loss'], unit } };
+    return Object.assign({}, TRAINING_FIELDS, losses, ...probes.map((probe) => probe.fields));
+  }
+
+  #record(report: StepReport, time: number): void {
+    const { batches } = this.#options;
+    const record: MetricRecord = {
+      step: report.step,
+      epoch: report.epoch,
+      examples: report.step * batches.batchSize,
+      lr: report.lr,
+      'train/loss': report.loss,
+      'train/accuracy': report.accuracy,
+      'train/gradient-norm': report.gradientNorm,
+      'test/loss': report.test?.loss,
+      'test/accuracy': report.test?.accuracy,
+      ...report.probes,
+      seconds: report.seconds,
+    };
+    this.#logs?.record(record, time / 1000);
+  }
+
+  #restore(checkpoint: LoadedCheckpoint): void {
+    const { network, optimizer, probes } = this.#options;
+    const state = stateOf(checkpoint);
+    const { file } = checkpoint;
+    loadVector(network.params, file, 'params.');
+    loadVector(network.buffers, file, 'buffers.');
+    for (const [name, vector] of optimizer.slots) loadVector(vector, file, `optimizer.${name}.`);
+    optimizer.restoreScalars(state.optimizer ?? null);
+    for (const probe of probes) {
+      // A probe that was not on before starts without memory.
+      for (const [name, vector] of probe.memory) {
+        const prefix = `probes.${probe.name}.${name}.`;
+        if ([...file.tensors.keys()].some((key) => key.startsWith(prefix))) loadVector(vector, file, prefix);
+      }
+    }
+    const saved = state.progress;
+    if (!isProgress(saved) || saved.step !== checkpoint.step) {
+      throw new FormatError(`${checkpoint.name} does not say how far its run was; it is not a checkpoint of a training run.`);
+    }
+    Object.assign(this.#progress, saved);
+  }
+}
+
+function checkSteps(name: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least) throw new ConfigError(`${name} is ${value}; give a whole number of at least ${least}.`);
+}
+
+function stateOf(checkpoint: LoadedCheckpoint): Readonly<Record<string, JsonValue | undefined>> {
+  const { state } = checkpoint;
+  if (typeof state !== 'object' || state === null || Array.isArray(state)) {
+    throw new FormatError(`${checkpoint.name} holds no training state; it is not a checkpoint of a training run.`);
+  }
+  // Not a list, so a record.
+  return state as Readonly<Record<string, JsonValue | undefined>>;
+}
+
+function isProgress(value: unknown): value is Progress {
+  if (typeof value !== 'object' || value === null) return false;
+  const { step, seconds, skipped, best, since, stopped } = value as Partial<Progress>;
+  const counts = [step, skipped, since].every((n) => Number.isSafeInteger(n));
+  return counts && typeof seconds === 'number' && (best === null || typeof best === 'number') && typeof stopped === 'boolean';
+}
+
+function norm(data: Float32Array | Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < data.length; i++) total += data[i] * data[i];
+  return Math.sqrt(total);
+}
+
+/** Says what went wrong first, where, and what to try. */
+function diagnose(network: Network, step: number, lr: number, loss: number, gradientNorm: number, saved: string | undefined): string {
+  const bad = [...network.gradient.entries()].filter(([, view]) => view.some((x) => !Number.isFinite(x))).map(([segment]) => segment.name);
+  const weights = norm(network.params.data);
+  const where = bad.length === 0 ? '' : `; the gradient is not finite in ${bad.length === network.layout.segments.length ? 'every parameter' : bad.slice(0, 4).join(', ')}`;
+  const kept = saved ? ` The state before this update is kept in ${saved}.` : '';
+  return `At step ${step} the loss is ${loss} and the gradient norm ${gradientNorm}${where} (lr ${lr}, norm of the weights ${weights.toPrecision(4)}).${kept} Lower the learning rate, warm it up, or clip the gradient.`;
+}
