@@ -53,7 +53,9 @@ export class MessageReader<Context> {
       path += `${i > 0 ? '.' : ''}${this.#labels[i]}${index === -1 ? '' : `[${index}]`}`;
     }
     const offset = Math.min(this.#in.pos, this.#bytes.length);
-    return new FormatError(`Not a readable ONNX model: ${path === '' ? '' : `${path}: `}${problem} (byte ${offset}).`);
+    // Names and shapes in it come from the file, and may be as long as the file.
+    const brief = problem.length > 400 ? `${problem.slice(0, 400)}...` : problem;
+    return new FormatError(`Not a readable ONNX model: ${path === '' ? '' : `${path}: `}${brief} (byte ${offset}).`);
   }
 
   /** Steps to the next field of the current message; false at its end. */

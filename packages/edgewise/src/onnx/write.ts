@@ -173,12 +173,13 @@ function writeAttr(w: MessageWriter, name: string, attr: OnnxAttr, depth: number
 
 function writeTensor(w: MessageWriter, tensor: OnnxTensor): void {
   const { name, dtype, dims, data, strings } = tensor;
-  let count = 1;
+  // By this, not by the product, where the sizes before the 0 overflow.
+  let count = dims.includes(0) ? 0 : 1;
   for (const dim of dims) {
     if (!Number.isSafeInteger(dim) || dim < 0) {
       throw new ConfigError(`Tensor '${name}' has a dimension of ${dim}; dimensions are integers of at least 0.`);
     }
-    count *= dim;
+    count = count === 0 ? 0 : count * dim;
     w.int(TENSOR.dims, dim);
   }
   w.int(TENSOR.dataType, onnxDTypeCode(dtype));
