@@ -12,11 +12,11 @@ export function rewrite(outputs: readonly Tensor[], rule: (node: Tensor) => Tens
   return outputs.map((output) => done.get(output)!);
 }
 
-/** Replaces every op by its parts that has no ONNX lowering of its own, or none that `provider` runs. */
+/** Replaces every op by its parts that has no ONNX lowering of its own, or none that `provider` runs in the node's dtype. */
 export function expandComposites(outputs: readonly Tensor[], provider: string): Tensor[] {
   return rewrite(outputs, (node) => {
     const { op, inputs } = node;
-    if (inputs.length === 0 || (op.lower && !op.decomposeOn?.includes(provider))) return node;
+    if (inputs.length === 0 || (op.lower && !op.decomposeOn?.some((lacking) => lacking === provider || lacking === node.dtype))) return node;
     const parts = decomposed(node);
     return parts ? expandComposites([parts], provider)[0] : node;
   });

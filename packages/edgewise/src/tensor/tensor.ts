@@ -30,7 +30,7 @@ export interface OpDef<A extends Attrs = Attrs> {
   lower?(to: Lowering, inputs: readonly string[], node: Tensor<A>): string;
   /** The same value in terms of other ops; must agree with what `infer` says. */
   decompose?(inputs: readonly Tensor[], attrs: A): Tensor;
-  /** Execution providers that lack the kernel `lower` wants and get the decomposition instead. */
+  /** Execution providers and dtypes without the kernel `lower` wants, which get the decomposition instead. */
   readonly decomposeOn?: readonly string[];
   /**
    * Pulls the output's cotangent back to every input; undefined where an input gets none.
