@@ -8,6 +8,8 @@ export const MODEL = {
   irVersion: 1,
   producerName: 2,
   producerVersion: 3,
+  domain: 4,
+  modelVersion: 5,
   docString: 6,
   graph: 7,
   opsetImport: 8,

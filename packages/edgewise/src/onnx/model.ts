@@ -184,6 +184,9 @@ export interface OnnxModel {
   readonly producerVersion: string;
   readonly graph: OnnxGraph;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Name space of the model, such as `com.example.vision`. */
+  readonly domain?: string;
+  readonly modelVersion?: number;
   readonly docString?: string;
   /** Functions local to the model, where it has any. */
   readonly functions?: readonly OnnxFunction[];

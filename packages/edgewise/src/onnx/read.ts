@@ -1,33 +1,18 @@
 /** ModelProto bytes to an `OnnxModel`. */
-import {
-  ATTRIBUTE,
-  ATTRIBUTE_TYPE,
-  DIMENSION,
-  FUNCTION,
-  GRAPH,
-  MAX_GRAPH_DEPTH,
-  MODEL,
-  NODE,
-  OPSET,
-  SHAPE,
-  TENSOR_TYPE,
-  TYPE,
-  VALUE_INFO,
-} from './fields.ts';
-import {
-  type OnnxAttr,
-  type OnnxAttrKind,
-  type OnnxDType,
-  type OnnxFunction,
-  type OnnxGraph,
-  type OnnxModel,
-  type OnnxNode,
-  type OnnxOpset,
-  type OnnxTensor,
-  type OnnxValueInfo,
-  onnxDTypeOfCode,
+import { ATTRIBUTE, ATTRIBUTE_TYPE, FUNCTION, GRAPH, MAX_GRAPH_DEPTH, MODEL, NODE, OPSET } from './fields.ts';
+import type {
+  OnnxAttr,
+  OnnxAttrKind,
+  OnnxFunction,
+  OnnxGraph,
+  OnnxModel,
+  OnnxNode,
+  OnnxOpset,
+  OnnxTensor,
+  OnnxValueInfo,
 } from './model.ts';
-import { emptyRecord, type ReadContext, type Reader, readDType, readEntry, readTensor } from './read-tensor.ts';
+import { emptyRecord, type ReadContext, type Reader, readEntry, readTensor } from './read-tensor.ts';
+import { readValueHint, readValueInfo, refuseSecond } from './read-value.ts';
 import { MessageReader } from './wire.ts';
 
 /** What `readOnnx` may be told. */
@@ -75,6 +60,8 @@ function readModel(r: Reader): OnnxModel {
   let irVersion = 0;
   let producerName = '';
   let producerVersion = '';
+  let domain: string | undefined;
+  let modelVersion: number | undefined;
   let docString: string | undefined;
   let graph: OnnxGraph | undefined;
   const opsets: OnnxOpset[] = [];
@@ -90,6 +77,12 @@ function readModel(r: Reader): OnnxModel {
         break;
       case MODEL.producerVersion:
         producerVersion = r.looseString();
+        break;
+      case MODEL.domain:
+        domain = r.looseString();
+        break;
+      case MODEL.modelVersion:
+        modelVersion = r.int();
         break;
       case MODEL.docString:
         docString = r.looseString();
@@ -126,6 +119,8 @@ function readModel(r: Reader): OnnxModel {
     producerVersion,
     graph,
     metadata,
+    ...(domain !== undefined && { domain }),
+    ...(modelVersion !== undefined && { modelVersion }),
     ...(docString !== undefined && { docString }),
     ...(functions.length > 0 && { functions }),
   };
@@ -366,132 +361,6 @@ function impliedKind(given: Readonly<Record<OnnxAttrKind, unknown>>): OnnxAttrKi
   return [...attrKindOfCode.values()].find((kind) => given[kind] !== undefined);
 }
 
-/** The type of an intermediate value, which is only a hint: where we do not represent it, it counts as not given. */
-function readValueHint(r: Reader): OnnxValueInfo {
-  return readValue(r, false);
-}
-
-function readValueInfo(r: Reader): OnnxValueInfo {
-  return readValue(r, true);
-}
-
-function readValue(r: Reader, binding: boolean): OnnxValueInfo {
-  let name = '';
-  let type: TensorType | undefined;
-  while (r.next()) {
-    switch (r.field) {
-      case VALUE_INFO.name:
-        name = r.string();
-        break;
-      case VALUE_INFO.type:
-        refuseSecond(r, type, 'type');
-        type = r.message('type', -1, readType);
-        break;
-      default:
-        r.skip();
-    }
-  }
-  if (type === undefined) {
-    return { name };
-  }
-  const { kind, dtypeCode, dims } = type;
-  if (binding && kind !== TYPE.tensor) {
-    const label = Object.entries(TYPE).find(([, code]) => code === kind)?.[0];
-    throw r.error(`value '${name}' is of kind ${label ?? 'unknown'}; only tensors are supported`);
-  }
-  let dtype: OnnxDType | undefined;
-  if (dtypeCode !== 0) {
-    dtype = binding ? readDType(r, dtypeCode, `value '${name}'`) : onnxDTypeOfCode(dtypeCode);
-  }
-  return { name, ...(dtype !== undefined && { dtype }), ...(dims !== undefined && { dims }) };
-}
-
-interface TensorType {
-  /** Field of TypeProto that holds the type; 0 where none does. */
-  readonly kind: number;
-  readonly dtypeCode: number;
-  readonly dims: readonly (number | string)[] | undefined;
-}
-
-function readType(r: Reader): TensorType {
-  let kind = 0;
-  let tensor: Omit<TensorType, 'kind'> = { dtypeCode: 0, dims: undefined };
-  while (r.next()) {
-    switch (r.field) {
-      case TYPE.tensor:
-        kind = r.field;
-        tensor = r.message('tensor_type', -1, readTensorType);
-        break;
-      case TYPE.sequence:
-      case TYPE.map:
-      case TYPE.opaque:
-      case TYPE.sparseTensor:
-      case TYPE.optional:
-        kind = r.field;
-        tensor = { dtypeCode: 0, dims: undefined };
-        r.skip();
-        break;
-      default:
-        r.skip();
-    }
-  }
-  return { kind, ...tensor };
-}
-
-function readTensorType(r: Reader): Omit<TensorType, 'kind'> {
-  let dtypeCode = 0;
-  let dims: readonly (number | string)[] | undefined;
-  while (r.next()) {
-    switch (r.field) {
-      case TENSOR_TYPE.elemType:
-        dtypeCode = r.int();
-        break;
-      case TENSOR_TYPE.shape:
-        refuseSecond(r, dims, 'shape');
-        dims = r.message('shape', -1, readShape);
-        break;
-      default:
-        r.skip();
-    }
-  }
-  return { dtypeCode, dims };
-}
-
-function readShape(r: Reader): (number | string)[] {
-  const dims: (number | string)[] = [];
-  while (r.next()) {
-    if (r.field === SHAPE.dim) {
-      dims.push(r.message('dim', dims.length, readDimension));
-    } else {
-      r.skip();
-    }
-  }
-  return dims;
-}
-
-function readDimension(r: Reader): number | string {
-  let dim: number | string = '';
-  while (r.next()) {
-    switch (r.field) {
-      case DIMENSION.value: {
-        const size = r.int();
-        if (!Number.isSafeInteger(size) || size < -1) {
-          throw r.error(`a shape has a dimension of ${size}`);
-        }
-        // Some exporters mark a free dimension by -1; ONNX Runtime reads it so too.
-        dim = size === -1 ? '' : size;
-        break;
-      }
-      case DIMENSION.param:
-        dim = r.string();
-        break;
-      default:
-        r.skip();
-    }
-  }
-  return dim;
-}
-
 function readFunction(r: Reader): OnnxFunction {
   let domain = '';
   let name = '';
@@ -546,12 +415,6 @@ function readFunction(r: Reader): OnnxFunction {
 
 function standardDomain(domain: string): string {
   return domain === 'ai.onnx' ? '' : domain;
-}
-
-function refuseSecond(r: Reader, found: unknown, what: string): void {
-  if (found !== undefined) {
-    throw r.error(`the ${what} is given twice`);
-  }
 }
 
 function present<T>(r: Reader, value: T | undefined, name: string): T {

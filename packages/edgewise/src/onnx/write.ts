@@ -45,6 +45,12 @@ export function writeOnnx(model: OnnxModel): Uint8Array<ArrayBuffer> {
   w.int(MODEL.irVersion, model.irVersion);
   optionalString(w, MODEL.producerName, model.producerName);
   optionalString(w, MODEL.producerVersion, model.producerVersion);
+  if (model.domain !== undefined) {
+    w.string(MODEL.domain, model.domain);
+  }
+  if (model.modelVersion !== undefined) {
+    w.int(MODEL.modelVersion, int64(model.modelVersion, 'modelVersion', 'the model'));
+  }
   if (model.docString !== undefined) {
     w.string(MODEL.docString, model.docString);
   }

@@ -139,6 +139,8 @@ export const anyModel: fc.Arbitrary<OnnxModel> = fc.record(
     producerVersion: text,
     graph: graph(2, false),
     metadata: record(text),
+    domain: text,
+    modelVersion: int,
     docString: text,
     functions: fc.array(definition, { minLength: 1, maxLength: 2 }),
   },

@@ -257,7 +257,7 @@ describe('refuses', () => {
     ['an input of 4-bit integers', inputOf(message(1, int(1, 22))), /value 'x' has element type int4/],
     ['an input that is a sequence', inputOf(message(4)), /value 'x' is of kind sequence; only tensors/],
     ['an input that is a map', inputOf(message(5)), /value 'x' is of kind map; only tensors/],
-    ['an input of no kind', inputOf(), /value 'x' is of kind unknown; only tensors/],
+    ['an input that is optional', inputOf(message(9)), /value 'x' is of kind optional; only tensors/],
     [
       'an input of negative size',
       inputOf(message(1, int(1, 1), message(2, message(1, int(1, -2))))),
@@ -369,6 +369,11 @@ describe('reads, as other implementations do,', () => {
   test('a dimension of -1 as a free one', () => {
     const bytes = inputOf(message(1, int(1, 1), message(2, message(1, int(1, -1)), message(1, int(1, 3)))));
     expect(readOnnx(bytes).graph.inputs[0].dims).toEqual(['', 3]);
+  });
+
+  test('an empty type as none', () => {
+    expect(readOnnx(inputOf()).graph.inputs).toEqual([{ name: 'x' }]);
+    expect(readOnnx(inputOf(message(1))).graph.inputs).toEqual([{ name: 'x' }]);
   });
 
   test('the domain ai.onnx as the standard one', () => {
