@@ -1,0 +1,4 @@
+export { type Binding, type BoundUpdate, CompiledUpdate, compileUpdate } from './compiled.ts';
+export { type Level, levelOf, type Nominal, NOMINALS, nominalShape, type ScalarInput, type Segment, symbolAt, type UpdateGraph } from './domain.ts';
+export { interpretUpdate } from './interpret.ts';
+export { bytesOf, type VectorArray, type VectorDType, VectorSpace, type VectorSpaceOptions, type Window } from './space.ts';

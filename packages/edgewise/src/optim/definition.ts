@@ -1,0 +1,151 @@
+/**
+ * @file The language optimizers are written in.
+ *
+ * A definition is a page: name, source, hyper-parameters, state, and an update rule that takes symbols and returns
+ * symbols, written with the ordinary tensor ops. Everything else (kernels, flags, docs, checkpoints) is made from it.
+ */
+import type { Operand } from '../tensor/ops/elementwise.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import type { Schema, Symbols, Values } from './hyperparameters.ts';
+
+export interface Source {
+  readonly title: string;
+  readonly authors: string;
+  readonly year: number;
+  /** Identifier on arXiv. */
+  readonly arxiv?: string;
+  readonly url?: string;
+  /** Implementation that the golden trajectories come from. */
+  readonly reference?: string;
+}
+
+export type Family = 'gradient descent' | 'accumulated squares' | 'adaptive moments' | 'layer-wise' | 'sign' | 'two evaluations' | 'averaging' | 'parameter-free' | 'matrix';
+
+/** A vector of state, as long as the parameters. */
+export interface SlotSpec<H extends Schema> {
+  readonly doc: string;
+  /** Whether the slot exists under these hyper-parameters; always by default. */
+  when?(values: Values<H>): boolean;
+  /** What it holds before the first step: a number (0 by default), or a copy of the parameters taken then. */
+  init?(values: Values<H>): number | 'theta';
+}
+
+/** A number of state, kept in float64. */
+export interface ScalarSpec<H extends Schema> {
+  readonly doc: string;
+  /** One for the optimizer, or one for each tensor. */
+  readonly per: 'optimizer' | 'tensor';
+  /** 0 by default. */
+  init?(values: Values<H>): number;
+}
+
+/** What a rule is given. */
+export interface RuleSymbols<H extends Schema, S extends string, C extends string> {
+  /** θ, the parameters before the step. */
+  readonly theta: Tensor;
+  /** g, the gradient at the parameters. */
+  readonly grad: Tensor;
+  /** The state; a slot whose `when` says no cannot be read. */
+  readonly slots: Readonly<Record<S, Tensor>>;
+  readonly scalars: Readonly<Record<C, Tensor>>;
+  /** Hyper-parameters. `lr` is the rate in force: after the schedule, times the tensor's scale. */
+  readonly h: Symbols<H>;
+  /** Number of this step, from 1: of the tensor's updates, or of the optimizer's, as the definition's `counter` says. */
+  readonly t: Tensor;
+  /** Learning rate the optimizer was made with, times the tensor's scale: what a schedule is relative to. */
+  readonly baseLr: Tensor;
+  /** Loss at the parameters, as passed to the step; NaN where none was. */
+  readonly loss: Tensor;
+  /** Elements, rows, columns and rank of the tensor. */
+  readonly size: Tensor;
+  readonly rows: Tensor;
+  readonly columns: Tensor;
+  readonly rank: Tensor;
+  /**
+   * Whether a numeric hyper-parameter has this value for every tensor, so that its term may be left out. A later change
+   * that makes another answer right rebuilds the update.
+   */
+  is(name: keyof H & string, value: number): boolean;
+}
+
+/** A condition under which a step is not taken. */
+export interface Refusal {
+  /** One boolean for all. */
+  readonly when: Tensor;
+  /** What was wrong, as a clause: `the gradient norm is not finite`. */
+  readonly because: string;
+}
+
+/** What a rule returns. All is computed from the values before the update; what is left out stays as it is. */
+export interface Update<S extends string, C extends string> {
+  readonly theta?: Tensor;
+  readonly slots?: Readonly<Partial<Record<S, Operand>>>;
+  readonly scalars?: Readonly<Partial<Record<C, Operand>>>;
+  /** Where one of these holds the step changes nothing, counters included. */
+  readonly refuse?: readonly Refusal[];
+  /** Where this (one boolean for all) holds, the optimizer restarts after the step. */
+  readonly restart?: Tensor;
+  /** Numbers worth recording, one for all. */
+  readonly report?: Readonly<Record<string, Tensor>>;
+}
+
+/** A part of a step. Each phase sees what the one before it wrote. */
+export interface Phase<H extends Schema, S extends string, C extends string> {
+  /**
+   * The gradient to evaluate at the current parameters before the phase, into `grad`: `loss` for the training loss,
+   * other words for what the rule's documentation says. None where left out: `grad` is what it was.
+   */
+  readonly evaluate?: string;
+  /** Whether the phase takes place in this step, one boolean for all; always by default. */
+  when?(s: RuleSymbols<H, S, C>): Tensor;
+  update(s: RuleSymbols<H, S, C>): Update<S, C>;
+  /** What to do where a later phase of the same step refuses it: put back what this phase changed. */
+  undo?(s: RuleSymbols<H, S, C>): Update<S, C>;
+}
+
+/** A sharpness above which training on a quadratic diverges. */
+export interface Stability {
+  readonly threshold: number;
+  /** Of the Hessian itself, or of P^(-1/2) H P^(-1/2) with the rule's preconditioner P. */
+  readonly of: 'hessian' | 'preconditioned hessian';
+}
+
+export interface OptimizerDefinition<H extends Schema = Schema, S extends string = string, C extends string = string> {
+  /** Unique, lower case. */
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly title: string;
+  readonly source: Source;
+  readonly family: Family;
+  /** Must have `lr`. */
+  readonly hyperparameters: H;
+  readonly slots: Readonly<Record<S, SlotSpec<H>>>;
+  readonly scalars?: Readonly<Record<C, ScalarSpec<H>>>;
+  /**
+   * What `t` counts. `tensor` (the default): updates of a tensor, which a tensor without a gradient does not get;
+   * `optimizer`: steps of the optimizer.
+   */
+  readonly counter?: 'tensor' | 'optimizer';
+  /** Throws a ConfigError for combinations of values that are not allowed. */
+  check?(values: Values<H>): void;
+  /** Threshold for the values given, whose `lr` is the rate in force; undefined where no theory gives one. */
+  stability?(values: Values<H>): Stability | undefined;
+  /** State that `restart()` sets back to its initial value, beside the counter. */
+  readonly restart?: { readonly slots: readonly NoInfer<S>[]; readonly scalars: readonly NoInfer<C>[] };
+  /** The step. */
+  readonly phases: readonly Phase<H, S, C>[];
+}
+
+interface OnePhase<H extends Schema, S extends string, C extends string> extends Omit<OptimizerDefinition<H, S, C>, 'phases'> {
+  /** The step of a rule that needs the gradient at the parameters and nothing else. */
+  update(s: RuleSymbols<H, S, C>): Update<S, C>;
+}
+
+/** A definition, from a page with `phases` or with the `update` of a single one. */
+export function defineOptimizer<const H extends Schema, S extends string = never, C extends string = never>(
+  page: OptimizerDefinition<H, S, C> | OnePhase<H, S, C>,
+): OptimizerDefinition<H, S, C> {
+  if ('phases' in page) return page;
+  const { update, ...rest } = page;
+  return { ...rest, phases: [{ evaluate: 'loss', update }] };
+}
