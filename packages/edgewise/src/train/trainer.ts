@@ -2,7 +2,7 @@
 import { ConfigError, FormatError, NonFiniteError } from '../base/errors.ts';
 import type { Key } from '../base/random.ts';
 import type { Batches } from '../data/batches.ts';
-import type { Optimizer } from '../optim/optimizer.ts';
+import type { Optimizer, ScalarState } from '../optim/optimizer.ts';
 import { loadVector, vectorTensors } from '../params/state.ts';
 import { type LoadedCheckpoint, saveCheckpoint } from './checkpoint.ts';
 import { type Evaluator, evaluator } from './evaluation.ts';
@@ -198,10 +198,10 @@ export class Trainer {
     const tensors = [
       ...vectorTensors(network.params, 'params.'),
       ...vectorTensors(network.buffers, 'buffers.'),
-      ...[...optimizer.slots].flatMap(([name, vector]) => vectorTensors(vector, `optimizer.${name}.`)),
+      ...Object.entries(optimizer.slots).flatMap(([name, vector]) => vectorTensors(vector, `optimizer.${name}.`)),
       ...probes.flatMap((probe) => [...probe.memory].flatMap(([name, vector]) => vectorTensors(vector, `probes.${probe.name}.${name}.`))),
     ];
-    const state: JsonValue = { progress: { ...this.#progress }, optimizer: optimizer.saveScalars(), logs: this.#logs?.position ?? null };
+    const state: JsonValue = { progress: { ...this.#progress }, optimizer: optimizer.scalarState(), logs: this.#logs?.position ?? null };
     return saveCheckpoint(store, { step: this.#progress.step, tensors, state }, { keep });
   }
 
@@ -326,8 +326,8 @@ export class Trainer {
     const { file } = checkpoint;
     loadVector(network.params, file, 'params.');
     loadVector(network.buffers, file, 'buffers.');
-    for (const [name, vector] of optimizer.slots) loadVector(vector, file, `optimizer.${name}.`);
-    optimizer.restoreScalars(state.optimizer ?? null);
+    for (const [name, vector] of Object.entries(optimizer.slots)) loadVector(vector, file, `optimizer.${name}.`);
+    optimizer.restoreScalars(scalarsOf(state.optimizer, checkpoint.name));
     for (const probe of probes) {
       // A probe that was not on before starts without memory.
       for (const [name, vector] of probe.memory) {
@@ -354,6 +354,15 @@ function stateOf(checkpoint: LoadedCheckpoint): Readonly<Record<string, JsonValu
   }
   // Not a list, so a record.
   return state as Readonly<Record<string, JsonValue | undefined>>;
+}
+
+function scalarsOf(value: JsonValue | undefined, name: string): ScalarState {
+  const isNumbers = (list: unknown) => Array.isArray(list) && list.every((x) => typeof x === 'number');
+  if (typeof value !== 'object' || value === null || !Object.values(value).every(isNumbers)) {
+    throw new FormatError(`${name} holds no optimizer state; it is not a checkpoint of a training run.`);
+  }
+  // Every entry was just seen to be a list of numbers.
+  return value as ScalarState;
 }
 
 function isProgress(value: unknown): value is Progress {
