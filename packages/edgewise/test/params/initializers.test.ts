@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConfigError, ShapeError } from '../../src/base/errors.ts';
 import { Key } from '../../src/base/random.ts';
 import * as init from '../../src/params/initializers.ts';
+import { orthonormalRows } from '../../src/params/orthogonal.ts';
 
 const key = Key.fromSeed(11);
 
@@ -122,6 +123,22 @@ describe('orthogonal', () => {
     expect(Math.abs(entry)).toBeLessThan(error);
     expect(Math.abs(entry2 - 1 / 3)).toBeLessThan(error);
     expect(Math.abs(det)).toBeLessThan(error);
+  });
+
+  it('stays orthonormal for rows that nearly point along an axis', () => {
+    for (const sign of [1, -1]) {
+      const rows = Float64Array.of(sign, 1e-9, -2e-9, 1e-10, 3e-9, sign, 1e-9, 2e-10, 0, 1e-12, sign, -1e-9);
+      const q = orthonormalRows(rows.slice(), 3, 4);
+      // Gram and Schmidt leave the first row's direction alone; its length is 1 to the last bit.
+      for (let k = 0; k < 4; k++) expect(Math.abs(q[k] - rows[k])).toBeLessThan(1e-16);
+      for (let i = 0; i < 3; i++) {
+        for (let j = 0; j < 3; j++) {
+          const dot = [0, 1, 2, 3].reduce((sum, k) => sum + q[4 * i + k] * q[4 * j + k], 0);
+          expect(Math.abs(dot - (i === j ? 1 : 0))).toBeLessThan(1e-15);
+        }
+        expect(q[5 * i]).toBeCloseTo(sign, 15);
+      }
+    }
   });
 
   it('needs a matrix', () => {

@@ -209,6 +209,13 @@ describe('initialize', () => {
     expect(repeat.view('fc1.weight')).not.toEqual(theta.view('fc1.weight'));
   });
 
+  it('parameters of the same shape differ', () => {
+    const twins = ['a', 'b'].map((name) => ({ name, shape: [4], init: normal() }));
+    const theta = new ParamVector(new ParamLayout(twins), 'float32');
+    initialize(theta, twins, key);
+    expect(theta.view('a')).not.toEqual(theta.view('b'));
+  });
+
   it('float64 and float32 models start from the same numbers up to rounding', () => {
     const single = new ParamVector(layout, 'float32');
     const double = new ParamVector(layout, 'float64');
