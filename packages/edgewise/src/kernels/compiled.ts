@@ -51,7 +51,10 @@ export class CompiledUpdate {
       if (known >= 0) return known;
       return imports.push({ name, arity: functions[name].length }) - 1;
     };
-    const code = encodeModule(imports, this.plan.stages.map((stage) => emitStage(stage, dtype, importOf)));
+    const code = encodeModule(
+      imports,
+      this.plan.stages.map((stage) => emitStage(stage, dtype, importOf)),
+    );
     this.imports = imports;
     this.codeBytes = code.length;
     this.module = new WebAssembly.Module(code);
@@ -73,7 +76,7 @@ export function compileUpdate(graphs: readonly [UpdateGraph, UpdateGraph], dtype
   const text = fingerprint(update);
   if (fingerprint(other) !== text) {
     throw new EdgewiseError(
-      'Update rule: a constant depends on the nominal number of tensors, rows or columns (a mean over them?); divide a sum by the rule\'s `size`, `rows` or `columns` instead.',
+      "Update rule: a constant depends on the nominal number of tensors, rows or columns (a mean over them?); divide a sum by the rule's `size`, `rows` or `columns` instead.",
     );
   }
   const key = `${dtype}\n${text}`;
@@ -97,7 +100,12 @@ interface BoundStage {
   readonly run: StageFunction;
   readonly globals: readonly Column[];
   readonly locals: readonly Column[];
-  readonly reductions: readonly { readonly register: Register; readonly level: Level; readonly start: number; readonly combine: (a: number, b: number) => number }[];
+  readonly reductions: readonly {
+    readonly register: Register;
+    readonly level: Level;
+    readonly start: number;
+    readonly combine: (a: number, b: number) => number;
+  }[];
   readonly globalsAt: number;
   spansAt: number;
   resultsAt: number;
@@ -118,8 +126,17 @@ class WasmUpdate implements BoundUpdate {
   readonly #guards: readonly Register[];
   readonly #extents: Extents = { classes: 0, rows: 0, rowClass: new Int32Array(0) };
   /** Inputs and results with their registers. */
-  readonly #inputs: readonly { readonly from: Float64Array; readonly register: Register; readonly perTensor: boolean }[];
-  readonly #outputs: readonly { readonly to: Float64Array; readonly register: Register; readonly everySegment: boolean; readonly perTensor: boolean }[];
+  readonly #inputs: readonly {
+    readonly from: Float64Array;
+    readonly register: Register;
+    readonly perTensor: boolean;
+  }[];
+  readonly #outputs: readonly {
+    readonly to: Float64Array;
+    readonly register: Register;
+    readonly everySegment: boolean;
+    readonly perTensor: boolean;
+  }[];
   #active: readonly number[];
   /** A segment of each class. */
   #representatives = new Int32Array(0);
@@ -150,9 +167,16 @@ class WasmUpdate implements BoundUpdate {
     this.#guards = plan.update.guards.map(registerOf);
     this.#outputs = [...plan.update.results].map(([name, x]) => {
       const to = binding.results[name];
-      const lengthsAllowed: readonly number[] = { global: [1, segments.length], tensor: [segments.length], row: [], element: [] }[x.level];
+      const lengthsAllowed: readonly number[] = {
+        global: [1, segments.length],
+        tensor: [segments.length],
+        row: [],
+        element: [],
+      }[x.level];
       if (!lengthsAllowed.includes(to?.length)) {
-        throw new EdgewiseError(`Update rule: result '${name}' is one number for each ${x.level}, but is bound to ${to?.length ?? 0} numbers of ${segments.length} tensors.`);
+        throw new EdgewiseError(
+          `Update rule: result '${name}' is one number for each ${x.level}, but is bound to ${to?.length ?? 0} numbers of ${segments.length} tensors.`,
+        );
       }
       return { to, register: registerOf(x), everySegment: to.length !== 1, perTensor: x.level === 'tensor' };
     });
@@ -168,7 +192,12 @@ class WasmUpdate implements BoundUpdate {
       run: exports[`f${i}`] as StageFunction,
       globals: stage.globals.map(column),
       locals: stage.locals.map(column),
-      reductions: stage.reductions.map((x) => ({ register: registerOf(x), level: x.level, start: folds[x.op][0], combine: folds[x.op][1] })),
+      reductions: stage.reductions.map((x) => ({
+        register: registerOf(x),
+        level: x.level,
+        start: folds[x.op][0],
+        combine: folds[x.op][1],
+      })),
       globalsAt: space.allocBytes(globalsBytes(stage, dtype)),
       spansAt: 0,
       resultsAt: 0,
@@ -178,11 +207,20 @@ class WasmUpdate implements BoundUpdate {
     }));
     // Last: by now every leaf that is read has its register.
     this.#inputs = [...this.#registers].flatMap(([x, register]) =>
-      x.op === 'scalar' ? [{ from: checked(binding.scalars, x.name!, x.level === 'tensor' ? segments.length : 1), register, perTensor: x.level === 'tensor' }] : [],
+      x.op === 'scalar'
+        ? [
+            {
+              from: checked(binding.scalars, x.name!, x.level === 'tensor' ? segments.length : 1),
+              register,
+              perTensor: x.level === 'tensor',
+            },
+          ]
+        : [],
     );
     this.#tables = new Tables(space, dtype);
     this.#tables.refresh();
-    for (const { stage, globalsAt } of this.#stages) stage.vectors.forEach((name, i) => this.#tables.integer(globalsAt, i, binding.vectors[name].byteOffset));
+    for (const { stage, globalsAt } of this.#stages)
+      stage.vectors.forEach((name, i) => this.#tables.integer(globalsAt, i, binding.vectors[name].byteOffset));
   }
 
   activate(segments: readonly number[]): void {
@@ -212,23 +250,37 @@ class WasmUpdate implements BoundUpdate {
     }
     for (const instruction of this.#host[last + 1]) instruction();
     for (const { to, register, everySegment, perTensor } of this.#outputs) {
-      if (everySegment) for (let k = 0; k < this.#active.length; k++) to[this.#active[k]] = register[perTensor ? this.#classOf[k] : 0];
+      if (everySegment)
+        for (let k = 0; k < this.#active.length; k++) to[this.#active[k]] = register[perTensor ? this.#classOf[k] : 0];
       else to[0] = register[0];
     }
     return -1;
   }
 
-  #runStage({ stage, run, globals, locals, reductions, globalsAt, spansAt, resultsAt, spanCount, classes }: BoundStage): void {
+  #runStage({
+    stage,
+    run,
+    globals,
+    locals,
+    reductions,
+    globalsAt,
+    spansAt,
+    resultsAt,
+    spanCount,
+    classes,
+  }: BoundStage): void {
     const tables = this.#tables;
     const { dtype } = this.#compiled;
-    for (const { register, level, start } of reductions) register.fill(start, 0, level === 'global' ? 1 : level === 'tensor' ? this.#extents.classes : this.#extents.rows);
+    for (const { register, level, start } of reductions)
+      register.fill(start, 0, level === 'global' ? 1 : level === 'tensor' ? this.#extents.classes : this.#extents.rows);
     if (spanCount === 0) return;
     const numbersAt = globalsAt + globalsOffset(stage);
     for (let i = 0; i < globals.length; i++) tables.put(numbersAt, i, globals[i].register[0], globals[i].bool);
     const stride = spanBytes(stage, dtype);
     for (let i = 0; i < locals.length; i++) {
       const { register, bool, level } = locals[i];
-      for (let s = 0; s < spanCount; s++) tables.put(spansAt + s * stride + SPAN_HEADER, i, register[level === 'row' ? s : classes[s]], bool);
+      for (let s = 0; s < spanCount; s++)
+        tables.put(spansAt + s * stride + SPAN_HEADER, i, register[level === 'row' ? s : classes[s]], bool);
     }
     run(spansAt, spansAt + spanCount * stride, globalsAt, resultsAt);
     for (let r = 0; r < reductions.length; r++) {
@@ -247,7 +299,9 @@ class WasmUpdate implements BoundUpdate {
     const classes = new Map<string, number>();
     const representatives: number[] = [];
     this.#classOf = Int32Array.from(this.#active, (segment) => {
-      const key = this.#compiled.plan.perTensor ? String(segment) : perTensorInputs.map(({ from }) => from[segment]).join();
+      const key = this.#compiled.plan.perTensor
+        ? String(segment)
+        : perTensorInputs.map(({ from }) => from[segment]).join();
       const known = classes.get(key);
       if (known !== undefined) return known;
       classes.set(key, representatives.length);
@@ -255,7 +309,9 @@ class WasmUpdate implements BoundUpdate {
     });
     this.#representatives = Int32Array.from(representatives);
     this.#extents.classes = representatives.length;
-    this.#extents.rowClass = Int32Array.from(this.#active.flatMap((segment, k) => new Array<number>(segments[segment].rows).fill(this.#classOf[k])));
+    this.#extents.rowClass = Int32Array.from(
+      this.#active.flatMap((segment, k) => new Array<number>(segments[segment].rows).fill(this.#classOf[k])),
+    );
     this.#extents.rows = this.#extents.rowClass.length;
     for (const stage of this.#stages) this.#arrangeSpans(stage);
     this.#stale = false;
@@ -269,11 +325,16 @@ class WasmUpdate implements BoundUpdate {
       const { offset, length, rows } = segments[segment];
       const group = this.#classOf[k];
       if (stage.grain === 'row') {
-        for (let r = 0; r < rows; r++) spans.push({ start: offset + (r * length) / rows, length: length / rows, class: group });
+        for (let r = 0; r < rows; r++)
+          spans.push({ start: offset + (r * length) / rows, length: length / rows, class: group });
         return;
       }
       const previous = spans.at(-1);
-      const joins = previous && stage.reductions.length === 0 && previous.start + previous.length === offset && (stage.grain === 'global' || previous.class === group);
+      const joins =
+        previous &&
+        stage.reductions.length === 0 &&
+        previous.start + previous.length === offset &&
+        (stage.grain === 'global' || previous.class === group);
       if (joins) previous.length += length;
       else spans.push({ start: offset, length, class: group });
     });
@@ -339,5 +400,7 @@ class Tables {
 function checked(arrays: Readonly<Record<string, Float64Array>>, name: string, length: number): Float64Array {
   const array = arrays[name];
   if (array?.length === length) return array;
-  throw new EdgewiseError(`Update: '${name}' is bound to ${array ? `${array.length} numbers` : 'nothing'}; ${length} are wanted.`);
+  throw new EdgewiseError(
+    `Update: '${name}' is bound to ${array ? `${array.length} numbers` : 'nothing'}; ${length} are wanted.`,
+  );
 }

@@ -29,7 +29,8 @@ export function nominalShape(level: Level, [tensors, rows, columns]: Nominal): S
 }
 
 /** A named real number, of which there is one for each thing of `level`. */
-export const symbolAt = (level: Level, name: string, nominal: Nominal): Tensor => input(name, nominalShape(level, nominal), 'float64');
+export const symbolAt = (level: Level, name: string, nominal: Nominal): Tensor =>
+  input(name, nominalShape(level, nominal), 'float64');
 
 /** What `tensor` belongs to. @throws ShapeError where its shape is not one of the nominal ones. */
 export function levelOf(tensor: Tensor, nominal: Nominal): Level {

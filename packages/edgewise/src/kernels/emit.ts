@@ -19,10 +19,12 @@ export const SPAN_HEADER = 16;
 export const globalsOffset = (stage: Stage): number => 16 * Math.ceil((4 * stage.vectors.length) / 16);
 
 /** Bytes of the table at `globals`. */
-export const globalsBytes = (stage: Stage, dtype: VectorDType): number => globalsOffset(stage) + stage.globals.length * bytesOf(dtype);
+export const globalsBytes = (stage: Stage, dtype: VectorDType): number =>
+  globalsOffset(stage) + stage.globals.length * bytesOf(dtype);
 
 /** Bytes of a row of the span table. */
-export const spanBytes = (stage: Stage, dtype: VectorDType): number => SPAN_HEADER + 16 * Math.ceil((stage.locals.length * bytesOf(dtype)) / 16);
+export const spanBytes = (stage: Stage, dtype: VectorDType): number =>
+  SPAN_HEADER + 16 * Math.ceil((stage.locals.length * bytesOf(dtype)) / 16);
 
 /** Index of a host function among the module's imports, adding it where new. */
 export type ImportOf = (name: string) => number;
@@ -114,7 +116,11 @@ class StageWriter {
     code.loop(() => {
       vectors.forEach((vector, k) => {
         code.get(SPANS).scalarMemory(op.i32Load, 0, 2);
-        code.get(GLOBALS).scalarMemory(op.i32Load, 4 * k, 2).op(op.i32Add).set(this.#address.get(vector)!);
+        code
+          .get(GLOBALS)
+          .scalarMemory(op.i32Load, 4 * k, 2)
+          .op(op.i32Add)
+          .set(this.#address.get(vector)!);
       });
       code.get(SPANS).scalarMemory(op.i32Load, 8, 2).set(tail);
       locals.forEach((x, i) => this.#loadFixed(x, SPANS, SPAN_HEADER + i * size));
@@ -129,7 +135,11 @@ class StageWriter {
         });
       });
 
-      code.get(SPANS).scalarMemory(op.i32Load, 4, 2).i32(this.#unroll - 1).op(op.i32And);
+      code
+        .get(SPANS)
+        .scalarMemory(op.i32Load, 4, 2)
+        .i32(this.#unroll - 1)
+        .op(op.i32And);
       code.get(tail).i32(0).op(op.i32Ne, op.i32Add).tee(count);
       code.when(() => {
         code.v128(new Array<number>(16).fill(0xff)).set(mask);
@@ -160,18 +170,27 @@ class StageWriter {
   }
 
   #advance(registers: number): void {
-    for (const address of this.#address.values()) this.#code.get(address).i32(registers * REGISTER).op(op.i32Add).set(address);
+    for (const address of this.#address.values())
+      this.#code
+        .get(address)
+        .i32(registers * REGISTER)
+        .op(op.i32Add)
+        .set(address);
   }
 
   #loadFixed(x: Expression, base: number, offset: number): void {
     const local = this.#fixed.get(x) ?? this.#code.local(type.v128);
     this.#fixed.set(x, local);
-    this.#code.get(base).memory(this.#wide ? simd.load64Splat : simd.load32Splat, offset, this.#wide ? 3 : 2).set(local);
+    this.#code
+      .get(base)
+      .memory(this.#wide ? simd.load64Splat : simd.load32Splat, offset, this.#wide ? 3 : 2)
+      .set(local);
   }
 
   #prepareConstants(): void {
     for (const x of this.#uses.keys()) {
-      if (x.op === 'constant') this.#fixed.set(x, x.bool ? this.#boolConstant(x.value !== 0) : this.#constant(x.value!));
+      if (x.op === 'constant')
+        this.#fixed.set(x, x.bool ? this.#boolConstant(x.value !== 0) : this.#constant(x.value!));
       if (x.op === 'sign') for (const value of [0, 1, -1]) this.#constant(value);
       if (x.op === 'isFinite') this.#constant(Number.POSITIVE_INFINITY);
     }
@@ -200,7 +219,9 @@ class StageWriter {
     const code = this.#code;
     this.#offset = copy * REGISTER;
     this.#pending = new Map();
-    this.#stage.reductions.forEach((reduction, i) => this.#accumulate(reduction, this.#accumulatorsOf(i, reduction, copy)));
+    this.#stage.reductions.forEach((reduction, i) =>
+      this.#accumulate(reduction, this.#accumulatorsOf(i, reduction, copy)),
+    );
     // All values first: a vector may be read by the value of another one.
     const values = this.#stage.writes.map(([name, value]) => {
       const local = code.local(type.v128);
@@ -210,7 +231,8 @@ class StageWriter {
     });
     for (const [name, local] of values) {
       code.get(this.#address.get(name)!).get(local);
-      if (this.#mask !== undefined) code.get(this.#address.get(name)!).memory(simd.load, this.#offset, 4).get(this.#mask).simd(simd.bitselect);
+      if (this.#mask !== undefined)
+        code.get(this.#address.get(name)!).memory(simd.load, this.#offset, 4).get(this.#mask).simd(simd.bitselect);
       code.memory(simd.store, this.#offset, 4);
       code.release(type.v128, local);
     }
@@ -255,7 +277,12 @@ class StageWriter {
       this.#push(condition);
       code.simd(simd.bitselect);
     } else if (x.op === 'isNaN') {
-      this.#withArg(x.args[0], (local) => code.get(local).get(local).simd(this.#wide ? 72 : 66));
+      this.#withArg(x.args[0], (local) =>
+        code
+          .get(local)
+          .get(local)
+          .simd(this.#wide ? 72 : 66),
+      );
     } else if (x.op === 'isFinite') {
       this.#push(x.args[0]);
       code.simd(this.#instruction('abs')).get(this.#constant(Number.POSITIVE_INFINITY)).simd(this.#instruction('less'));
@@ -335,8 +362,15 @@ class StageWriter {
     const code = this.#code;
     if (name !== 'sum') {
       this.#push(arg);
-      if (this.#mask !== undefined) code.get(this.#constant(neutral(name))).get(this.#mask).simd(simd.bitselect);
-      code.get(accumulators[0]).simd(this.#instruction(name === 'max' ? 'maximum' : 'minimum')).set(accumulators[0]);
+      if (this.#mask !== undefined)
+        code
+          .get(this.#constant(neutral(name)))
+          .get(this.#mask)
+          .simd(simd.bitselect);
+      code
+        .get(accumulators[0])
+        .simd(this.#instruction(name === 'max' ? 'maximum' : 'minimum'))
+        .set(accumulators[0]);
       return;
     }
     const locals = factorsOf({ op: name, args: [arg] }).map((factor) => {
@@ -373,7 +407,8 @@ class StageWriter {
       this.#pushTree(this.#accumulators[i], combine);
       code.set(total).get(RESULTS);
       const narrow = name !== 'sum' && !this.#wide;
-      const scalar = name === 'sum' ? op.f64Add : name === 'max' ? (narrow ? op.f32Max : op.f64Max) : narrow ? op.f32Min : op.f64Min;
+      const scalar =
+        name === 'sum' ? op.f64Add : name === 'max' ? (narrow ? op.f32Max : op.f64Max) : narrow ? op.f32Min : op.f64Min;
       for (let lane = 0; lane < (narrow ? 4 : 2); lane++) {
         code.get(total).lane(narrow ? simd.f32x4ExtractLane : simd.f64x2ExtractLane, lane);
         if (lane > 0) code.op(scalar);
@@ -382,7 +417,12 @@ class StageWriter {
       code.scalarMemory(op.f64Store, 8 * i, 3);
       code.release(type.v128, total);
     });
-    if (this.#stage.reductions.length > 0) code.get(RESULTS).i32(8 * this.#stage.reductions.length).op(op.i32Add).set(RESULTS);
+    if (this.#stage.reductions.length > 0)
+      code
+        .get(RESULTS)
+        .i32(8 * this.#stage.reductions.length)
+        .op(op.i32Add)
+        .set(RESULTS);
   }
 
   /** Combines pairwise, so that rounding does not favour an accumulator. */
@@ -398,7 +438,8 @@ class StageWriter {
   }
 }
 
-const neutral = (reduction: string): number => (reduction === 'max' ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY);
+const neutral = (reduction: string): number =>
+  reduction === 'max' ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
 
 const isProduct = (x: Expression): boolean => x.op === 'mul' && x.args.every((arg) => arg.level === 'element');
 const isSquare = (x: Expression): boolean => isProduct(x) && x.args[0] === x.args[1];

@@ -28,7 +28,8 @@ export interface Expression {
 
 export const rankOf = (level: Level): number => LEVELS.indexOf(level);
 
-const finest = (args: readonly Expression[]): Level => args.reduce<Level>((level, arg) => (rankOf(arg.level) > rankOf(level) ? arg.level : level), 'global');
+const finest = (args: readonly Expression[]): Level =>
+  args.reduce<Level>((level, arg) => (rankOf(arg.level) > rankOf(level) ? arg.level : level), 'global');
 
 export const isReduction = (op: string): op is Reduction => op === 'sum' || op === 'max' || op === 'min';
 
@@ -69,7 +70,14 @@ class Builder {
   #plain(op: string, args: readonly Expression[]): Expression {
     const bool = op === 'where' ? args[1].bool : predicates.has(op);
     const level = finest(args);
-    return this.#intern(`${op}(${args.map((arg) => arg.id).join()})`, (id) => ({ id, op, args, level, bool, tame: args.every((arg) => arg.tame) }));
+    return this.#intern(`${op}(${args.map((arg) => arg.id).join()})`, (id) => ({
+      id,
+      op,
+      args,
+      level,
+      bool,
+      tame: args.every((arg) => arg.tame),
+    }));
   }
 
   #simplified(op: string, args: readonly Expression[]): Expression | undefined {
@@ -138,8 +146,10 @@ export function translate(graph: UpdateGraph): Update {
   const { nominal } = graph;
   const build = new Builder();
   const known = new Map<Tensor, Expression>();
-  for (const [name, symbol] of Object.entries(graph.vectors)) known.set(symbol, build.leaf('vector', name, 'element', false));
-  for (const [name, { symbol, tame }] of Object.entries(graph.scalars)) known.set(symbol, build.leaf('scalar', name, levelOf(symbol, nominal), tame));
+  for (const [name, symbol] of Object.entries(graph.vectors))
+    known.set(symbol, build.leaf('vector', name, 'element', false));
+  for (const [name, { symbol, tame }] of Object.entries(graph.scalars))
+    known.set(symbol, build.leaf('scalar', name, levelOf(symbol, nominal), tame));
 
   const visit = (root: Tensor): Expression => {
     for (const tensor of topological([root])) if (!known.has(tensor)) known.set(tensor, node(tensor));
@@ -153,15 +163,21 @@ export function translate(graph: UpdateGraph): Update {
     const values = constantValues(tensor);
     if (values) {
       if (values.length === 1) return build.constant(values[0], tensor.dtype === 'bool');
-      throw new ShapeError(`Update rule: ${tensor} is a table; kernels take constants of one value only. Feed it as a scalar or a slot.`);
+      throw new ShapeError(
+        `Update rule: ${tensor} is a table; kernels take constants of one value only. Feed it as a scalar or a slot.`,
+      );
     }
-    if (inputName(tensor) !== undefined) throw new EdgewiseError(`Update rule: the input '${inputName(tensor)}' is none of the rule's symbols; use those the rule is given.`);
+    if (inputName(tensor) !== undefined)
+      throw new EdgewiseError(
+        `Update rule: the input '${inputName(tensor)}' is none of the rule's symbols; use those the rule is given.`,
+      );
     if (isReduction(name)) return reduction(name, tensor, args[0], level);
     switch (name) {
       case 'stopGradient':
         return args[0];
       case 'cast':
-        if (tensor.dtype === 'bool') return args[0].bool ? args[0] : build.apply('logicalNot', build.apply('equal', args[0], build.constant(0)));
+        if (tensor.dtype === 'bool')
+          return args[0].bool ? args[0] : build.apply('logicalNot', build.apply('equal', args[0], build.constant(0)));
         if (tensor.dtype !== 'float64') break;
         return args[0].bool ? build.apply('where', args[0], build.constant(1), build.constant(0)) : args[0];
       case 'reshape':
@@ -184,7 +200,9 @@ export function translate(graph: UpdateGraph): Update {
     }
     if (name in functions) return build.apply(name, ...args);
     if (tensor.op.decompose) return visit(tensor.op.decompose(tensor.inputs, tensor.attrs));
-    throw new EdgewiseError(`Update rule: op '${name}' (${tensor}) is not available in update kernels; use elementwise ops and sum, max and min.`);
+    throw new EdgewiseError(
+      `Update rule: op '${name}' (${tensor}) is not available in update kernels; use elementwise ops and sum, max and min.`,
+    );
   };
 
   const reduction = (name: Reduction, tensor: Tensor, arg: Expression, level: Level): Expression => {
@@ -195,11 +213,14 @@ export function translate(graph: UpdateGraph): Update {
     // Rows and tensors are nested: what is left must be a prefix of [tensors, rows, columns].
     const kept = shape.flatMap((extent, axis) => (extent !== 1 && !axes.includes(axis) ? [axis] : []));
     if (kept.some((axis, i) => axis !== i)) {
-      throw new ShapeError(`Update rule: ${name} over axes ${axes.join(', ')} of ${tensor.inputs[0]}; kernels reduce over axis 2 (a row), axes 1 and 2 (a tensor) or all.`);
+      throw new ShapeError(
+        `Update rule: ${name} over axes ${axes.join(', ')} of ${tensor.inputs[0]}; kernels reduce over axis 2 (a row), axes 1 and 2 (a tensor) or all.`,
+      );
     }
     return build.reduce(name, arg, level);
   };
 
-  const translated = (tensors: Readonly<Record<string, Tensor>>) => new Map(Object.entries(tensors).map(([name, tensor]) => [name, visit(tensor)]));
+  const translated = (tensors: Readonly<Record<string, Tensor>>) =>
+    new Map(Object.entries(tensors).map(([name, tensor]) => [name, visit(tensor)]));
   return { writes: translated(graph.writes), results: translated(graph.results), guards: graph.guards.map(visit) };
 }

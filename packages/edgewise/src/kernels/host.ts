@@ -41,7 +41,12 @@ export function hostInstruction(x: Expression, registerOf: (x: Expression) => Re
   };
 }
 
-function globalInstruction(name: string, f: (...x: number[]) => number, out: Register, [a, b, c]: readonly Register[]): Instruction {
+function globalInstruction(
+  name: string,
+  f: (...x: number[]) => number,
+  out: Register,
+  [a, b, c]: readonly Register[],
+): Instruction {
   // The commonest ones without an indirect call: a step of a small model is as long as these take.
   switch (name) {
     case 'add':

@@ -20,7 +20,9 @@ export function interpretUpdate(graph: UpdateGraph, binding: Binding): BoundUpda
       const run = new Run(graph, binding, active);
       const refused = graph.guards.findIndex((guard) => run.numbers(guard)[0] !== 0);
       if (refused >= 0) return refused;
-      const written = Object.entries(graph.writes).map(([name, tensor]) => [name, active.map((_, k) => run.elements(tensor, k))] as const);
+      const written = Object.entries(graph.writes).map(
+        ([name, tensor]) => [name, active.map((_, k) => run.elements(tensor, k))] as const,
+      );
       const results = Object.entries(graph.results).map(([name, tensor]) => [name, run.numbers(tensor)] as const);
       for (const [name, parts] of written) {
         const vector = binding.vectors[name].view();
@@ -48,12 +50,26 @@ class Run {
     this.#segments = active.map((i) => segments[i]);
     for (const [name, symbol] of Object.entries(graph.vectors)) {
       const data = vectors[name].view();
-      this.#known.set(symbol, this.#segments.map((segment) => this.#values(symbol, segment, Float64Array.from(data.subarray(segment.offset, segment.offset + segment.length)))));
+      this.#known.set(
+        symbol,
+        this.#segments.map((segment) =>
+          this.#values(
+            symbol,
+            segment,
+            Float64Array.from(data.subarray(segment.offset, segment.offset + segment.length)),
+          ),
+        ),
+      );
     }
     for (const [name, { symbol }] of Object.entries(graph.scalars)) {
       const data = scalars[name];
       const shared = levelOf(symbol, graph.nominal) === 'global';
-      this.#known.set(symbol, shared ? [this.#values(symbol, undefined, data.slice(0, 1))] : active.map((i, k) => this.#values(symbol, this.#segments[k], data.slice(i, i + 1))));
+      this.#known.set(
+        symbol,
+        shared
+          ? [this.#values(symbol, undefined, data.slice(0, 1))]
+          : active.map((i, k) => this.#values(symbol, this.#segments[k], data.slice(i, i + 1))),
+      );
     }
   }
 
@@ -88,13 +104,44 @@ class Run {
     if (uniform) return [{ dtype: tensor.dtype, shape: [], data: Float64Array.of(uniform[0]) }];
     if (!op.evaluate) {
       if (op.decompose) return this.#compute(op.decompose(inputs, tensor.attrs));
-      throw new EdgewiseError(`Update rule: ${tensor} has no value; use the symbols the rule is given and ops with a reference kernel.`);
+      throw new EdgewiseError(
+        `Update rule: ${tensor} has no value; use the symbols the rule is given and ops with a reference kernel.`,
+      );
     }
-    if (this.#level(tensor) !== 'global') return this.#segments.map((segment, k) => this.#evaluate(tensor, segment, args.map((arg, i) => arg[shared[i] ? 0 : k])));
-    if (shared.every(Boolean)) return [this.#evaluate(tensor, undefined, args.map((arg) => arg[0]))];
+    if (this.#level(tensor) !== 'global')
+      return this.#segments.map((segment, k) =>
+        this.#evaluate(
+          tensor,
+          segment,
+          args.map((arg, i) => arg[shared[i] ? 0 : k]),
+        ),
+      );
+    if (shared.every(Boolean))
+      return [
+        this.#evaluate(
+          tensor,
+          undefined,
+          args.map((arg) => arg[0]),
+        ),
+      ];
     // A reduction of everything: first in each segment, then over segments.
-    const partial = this.#segments.map((segment, k) => this.#evaluate(tensor, segment, args.map((arg, i) => arg[shared[i] ? 0 : k])).data[0]);
-    return [this.#evaluate(tensor, undefined, [{ dtype: tensor.dtype, shape: inputs[0].shape.map((_, axis) => (axis === 0 ? partial.length : 1)), data: Float64Array.from(partial) }])];
+    const partial = this.#segments.map(
+      (segment, k) =>
+        this.#evaluate(
+          tensor,
+          segment,
+          args.map((arg, i) => arg[shared[i] ? 0 : k]),
+        ).data[0],
+    );
+    return [
+      this.#evaluate(tensor, undefined, [
+        {
+          dtype: tensor.dtype,
+          shape: inputs[0].shape.map((_, axis) => (axis === 0 ? partial.length : 1)),
+          data: Float64Array.from(partial),
+        },
+      ]),
+    ];
   }
 
   #evaluate(tensor: Tensor, segment: Segment | undefined, inputs: readonly Values[]): Values {

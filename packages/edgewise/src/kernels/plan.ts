@@ -45,15 +45,27 @@ export function planUpdate(update: Update): Plan {
 
   // time(x) = number of stages that must have run before x can be computed.
   const natural = times(all, (x, argTime) => (overElements(x) ? argTime + 1 : argTime));
-  const last = Math.max(0, ...roots.early.map((x) => natural.get(x)!), ...[...all].filter((x) => overElements(x) && !sinks(x)).map((x) => natural.get(x)! - 1));
-  const time = times(all, (x, argTime) => (overElements(x) ? (sinks(x) ? Math.max(last, argTime) : argTime) + 1 : argTime));
+  const last = Math.max(
+    0,
+    ...roots.early.map((x) => natural.get(x)!),
+    ...[...all].filter((x) => overElements(x) && !sinks(x)).map((x) => natural.get(x)! - 1),
+  );
+  const time = times(all, (x, argTime) =>
+    overElements(x) ? (sinks(x) ? Math.max(last, argTime) : argTime) + 1 : argTime,
+  );
   const end = Math.max(last, ...[...all].filter(overElements).map((x) => time.get(x)! - 1));
 
   const reductionsOf = (stage: number) => [...all].filter((x) => overElements(x) && time.get(x) === stage + 1);
-  const stages = Array.from({ length: end + 1 }, (_, i) => makeStage(reductionsOf(i), i === end ? [...update.writes] : []));
+  const stages = Array.from({ length: end + 1 }, (_, i) =>
+    makeStage(reductionsOf(i), i === end ? [...update.writes] : []),
+  );
   const onHost = (x: Expression) => x.level !== 'element' && x.args.length > 0 && !overElements(x);
-  const host = Array.from({ length: end + 2 }, (_, i) => [...all].filter((x) => onHost(x) && time.get(x) === i).sort((a, b) => a.id - b.id));
-  const perTensor = [...all].some((x) => isReduction(x.op) && (x.level !== 'global' || x.args[0].level === 'tensor' || x.args[0].level === 'row'));
+  const host = Array.from({ length: end + 2 }, (_, i) =>
+    [...all].filter((x) => onHost(x) && time.get(x) === i).sort((a, b) => a.id - b.id),
+  );
+  const perTensor = [...all].some(
+    (x) => isReduction(x.op) && (x.level !== 'global' || x.args[0].level === 'tensor' || x.args[0].level === 'row'),
+  );
   return { update, stages, host, perTensor };
 }
 
@@ -70,9 +82,13 @@ function reach(roots: readonly Expression[]): Set<Expression> {
 }
 
 /** Ids grow with dependence, so one pass in order of ids settles everything. */
-function times(nodes: ReadonlySet<Expression>, rule: (x: Expression, argTime: number) => number): Map<Expression, number> {
+function times(
+  nodes: ReadonlySet<Expression>,
+  rule: (x: Expression, argTime: number) => number,
+): Map<Expression, number> {
   const time = new Map<Expression, number>();
-  for (const x of [...nodes].sort((a, b) => a.id - b.id)) time.set(x, rule(x, Math.max(0, ...x.args.map((arg) => time.get(arg)!))));
+  for (const x of [...nodes].sort((a, b) => a.id - b.id))
+    time.set(x, rule(x, Math.max(0, ...x.args.map((arg) => time.get(arg)!))));
   return time;
 }
 
@@ -94,8 +110,18 @@ function makeStage(reductions: readonly Expression[], writes: Stage['writes']): 
     vectors.add(name);
   }
   const parts = [...locals, ...reductions].map((x) => x.level);
-  const finest = parts.reduce<Level>((level, part) => (rankOf(part) > rankOf(level) ? part : level), reductions.length > 0 ? 'tensor' : 'global');
-  return { reductions, writes, vectors: [...vectors].sort(), globals: [...globals], locals: [...locals], grain: finest };
+  const finest = parts.reduce<Level>(
+    (level, part) => (rankOf(part) > rankOf(level) ? part : level),
+    reductions.length > 0 ? 'tensor' : 'global',
+  );
+  return {
+    reductions,
+    writes,
+    vectors: [...vectors].sort(),
+    globals: [...globals],
+    locals: [...locals],
+    grain: finest,
+  };
 }
 
 /**
@@ -111,10 +137,17 @@ export function fingerprint(update: Update): string {
     const args = x.args.map(visit);
     const number = numbers.size;
     numbers.set(x, number);
-    lines.push(`${x.op} ${x.name ?? ''} ${x.op === 'constant' ? (Object.is(x.value, -0) ? '-0' : x.value) : ''} ${x.level} ${x.bool} ${x.tame} (${args})`);
+    lines.push(
+      `${x.op} ${x.name ?? ''} ${x.op === 'constant' ? (Object.is(x.value, -0) ? '-0' : x.value) : ''} ${x.level} ${x.bool} ${x.tame} (${args})`,
+    );
     return number;
   };
-  const named = (kind: string, map: ReadonlyMap<string, Expression>) => [...map].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, x]) => `${kind} ${name} = ${visit(x)}`);
-  const outputs = [...named('write', update.writes), ...named('result', update.results), ...update.guards.map((x) => `guard ${visit(x)}`)];
+  const named = (kind: string, map: ReadonlyMap<string, Expression>) =>
+    [...map].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, x]) => `${kind} ${name} = ${visit(x)}`);
+  const outputs = [
+    ...named('write', update.writes),
+    ...named('result', update.results),
+    ...update.guards.map((x) => `guard ${visit(x)}`),
+  ];
   return [...lines, ...outputs].join('\n');
 }

@@ -51,7 +51,9 @@ export class VectorSpace {
     try {
       this.memory = new WebAssembly.Memory({ initial, maximum: MAX_BYTES / PAGE });
     } catch {
-      throw new DeviceError(`VectorSpace: ${showBytes(initial * PAGE)} of WebAssembly memory cannot be had on this machine; free memory or use a smaller model.`);
+      throw new DeviceError(
+        `VectorSpace: ${showBytes(initial * PAGE)} of WebAssembly memory cannot be had on this machine; free memory or use a smaller model.`,
+      );
     }
   }
 
@@ -108,7 +110,9 @@ export class VectorSpace {
       try {
         this.memory.grow(Math.ceil(missing / PAGE));
       } catch {
-        throw new DeviceError(`VectorSpace: the machine cannot give ${showBytes(missing)} more memory; free memory or use a smaller model.`);
+        throw new DeviceError(
+          `VectorSpace: the machine cannot give ${showBytes(missing)} more memory; free memory or use a smaller model.`,
+        );
       }
     }
     this.#used = end;
@@ -117,7 +121,9 @@ export class VectorSpace {
 }
 
 function attach(memory: WebAssembly.Memory, byteOffset: number, length: number, dtype: VectorDType): VectorArray {
-  return dtype === 'float64' ? new Float64Array(memory.buffer, byteOffset, length) : new Float32Array(memory.buffer, byteOffset, length);
+  return dtype === 'float64'
+    ? new Float64Array(memory.buffer, byteOffset, length)
+    : new Float32Array(memory.buffer, byteOffset, length);
 }
 
 function showBytes(bytes: number): string {

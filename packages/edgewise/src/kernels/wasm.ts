@@ -273,7 +273,10 @@ export interface ImportedFunction {
 }
 
 /** A module that imports `env.memory` and `imports` from `host`, and exports `functions` by index as `f0`, `f1`, ... */
-export function encodeModule(imports: readonly ImportedFunction[], functions: readonly Code[]): Uint8Array<ArrayBuffer> {
+export function encodeModule(
+  imports: readonly ImportedFunction[],
+  functions: readonly Code[],
+): Uint8Array<ArrayBuffer> {
   const section = (id: number, write: (to: Bytes) => void) => {
     const content = new Bytes();
     write(content);
@@ -299,7 +302,14 @@ export function encodeModule(imports: readonly ImportedFunction[], functions: re
       imports.forEach(({ name }, i) => to.name('host').name(name).u8(0).u32(i));
     }),
     ...section(3, (to) => to.vector(functions, (out, f) => out.u32(imports.length + functions.indexOf(f)))),
-    ...section(7, (to) => to.vector(functions, (out, f) => out.name(`f${functions.indexOf(f)}`).u8(0).u32(imports.length + functions.indexOf(f)))),
+    ...section(7, (to) =>
+      to.vector(functions, (out, f) =>
+        out
+          .name(`f${functions.indexOf(f)}`)
+          .u8(0)
+          .u32(imports.length + functions.indexOf(f)),
+      ),
+    ),
     ...section(10, (to) => to.vector(functions, (out, f) => f.write(out))),
   ];
   return new Uint8Array(bytes);

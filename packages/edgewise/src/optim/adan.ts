@@ -35,21 +35,39 @@ export const adan = defineOptimizer({
   },
   family: 'adaptive moments',
   hyperparameters: {
-    lr: learningRate(1e-3, "Learning rate η, before the schedule. The authors advise 5 to 10 times Adam's, with warm-up: the first step moves every weight by η."),
+    lr: learningRate(
+      1e-3,
+      "Learning rate η, before the schedule. The authors advise 5 to 10 times Adam's, with warm-up: the first step moves every weight by η.",
+    ),
     betas: decayRates(
       [0.98, 0.92, 0.99],
       "Decay rates of the averages of gradients, of gradient differences, and of squared look-ahead gradients. The paper's β are one minus these. Tune the third first (0.9 to 0.999), then the first (0.9 to 0.98).",
     ),
-    eps: number({ default: 1e-8, above: 0, doc: 'Stabiliser ε, added to the root of the second moment after its bias correction, and to the norm in clipping.' }),
-    weightDecay: decayCoefficient(0, 'Weight-decay coefficient λ, multiplied by the learning rate in force. The paper uses 0.02 nearly everywhere.'),
+    eps: number({
+      default: 1e-8,
+      above: 0,
+      doc: 'Stabiliser ε, added to the root of the second moment after its bias correction, and to the norm in clipping.',
+    }),
+    weightDecay: decayCoefficient(
+      0,
+      'Weight-decay coefficient λ, multiplied by the learning rate in force. The paper uses 0.02 nearly everywhere.',
+    ),
     maxGradNorm: number({
       default: 0,
       min: 0,
       doc: 'Largest Euclidean norm of the gradient over all tensors; larger gradients are scaled down to it. 0 turns clipping off. A step whose norm is not finite is not taken.',
       search: { low: 0.1, high: 10, scale: 'log' },
     }),
-    proximal: flag({ default: true, doc: "How weights decay: divided by 1 + ηλ after the step (the paper's proximal form), or, where false, multiplied by 1 - ηλ before it as in AdamW (`no_prox` of the authors' code)." }),
-    restartEvery: integer({ default: 0, min: 0, unit: 'steps', doc: 'Restart after every so many steps; 0 for never.' }),
+    proximal: flag({
+      default: true,
+      doc: "How weights decay: divided by 1 + ηλ after the step (the paper's proximal form), or, where false, multiplied by 1 - ηλ before it as in AdamW (`no_prox` of the authors' code).",
+    }),
+    restartEvery: integer({
+      default: 0,
+      min: 0,
+      unit: 'steps',
+      doc: 'Restart after every so many steps; 0 for never.',
+    }),
     movementBudget: number({
       default: 0,
       min: 0,
@@ -70,7 +88,8 @@ export const adan = defineOptimizer({
   counter: 'optimizer',
   restart: { slots: ['m', 'v', 'n'], scalars: ['moved'] },
   check({ restartEvery, movementBudget }) {
-    if (restartEvery > 0 && movementBudget > 0) throw new ConfigError('adan: restartEvery and movementBudget are both set; choose one restart policy.');
+    if (restartEvery > 0 && movementBudget > 0)
+      throw new ConfigError('adan: restartEvery and movementBudget are both set; choose one restart policy.');
   },
 
   update({ theta, grad, t, slots: { m, v, n, previous }, scalars: { seen, moved }, h, is }) {
@@ -87,7 +106,9 @@ export const adan = defineOptimizer({
     const momentum = add(div(m1, correction(beta1, t)), mul(beta2, div(v1, correction(beta2, t))));
     const u = div(momentum, add(div(sqrt(n1), sqrt(correction(beta3, t))), h.eps));
     const shrink = mul(h.lr, h.weightDecay);
-    const next = h.proximal ? div(sub(theta, mul(h.lr, u)), add(shrink, 1)) : sub(mul(sub(1, shrink), theta), mul(h.lr, u));
+    const next = h.proximal
+      ? div(sub(theta, mul(h.lr, u)), add(shrink, 1))
+      : sub(mul(sub(1, shrink), theta), mul(h.lr, u));
 
     const measures = !is('movementBudget', 0);
     const movedNow = measures ? add(moved, sum(mul(sqrt(n1), square(sub(next, theta))))) : moved;

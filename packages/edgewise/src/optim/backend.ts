@@ -1,6 +1,14 @@
 /** @file Where optimizers run: compiled to WebAssembly, or interpreted. */
 import { ConfigError } from '../base/errors.ts';
-import { type Binding, type BoundUpdate, compileUpdate, interpretUpdate, type UpdateGraph, type VectorDType, type VectorSpace } from '../kernels/index.ts';
+import {
+  type Binding,
+  type BoundUpdate,
+  compileUpdate,
+  interpretUpdate,
+  type UpdateGraph,
+  type VectorDType,
+  type VectorSpace,
+} from '../kernels/index.ts';
 import type { ParamLayout } from '../params/layout.ts';
 import { ParamVector } from '../params/vector.ts';
 
@@ -9,20 +17,31 @@ export interface Backend {
   check(vector: ParamVector, what: string): void;
   /** A zeroed vector of state. */
   allocate(layout: ParamLayout): ParamVector;
-  bind(graphs: readonly [UpdateGraph, UpdateGraph], binding: Binding): { readonly update: BoundUpdate; readonly codeBytes: number; readonly stages: number };
+  bind(
+    graphs: readonly [UpdateGraph, UpdateGraph],
+    binding: Binding,
+  ): { readonly update: BoundUpdate; readonly codeBytes: number; readonly stages: number };
 }
 
 /** Fused kernels over the memory of `space`. */
 export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
   return {
     check(vector, what) {
-      if (vector.dtype !== dtype) throw new ConfigError(`Optimizer: the ${what} are ${vector.dtype} and the parameters ${dtype}; use one dtype.`);
-      if (vector.data.buffer !== space.memory.buffer) throw new ConfigError(`Optimizer: the ${what} do not lie in the space given; make that vector with parameterVector(space, layout, dtype).`);
+      if (vector.dtype !== dtype)
+        throw new ConfigError(`Optimizer: the ${what} are ${vector.dtype} and the parameters ${dtype}; use one dtype.`);
+      if (vector.data.buffer !== space.memory.buffer)
+        throw new ConfigError(
+          `Optimizer: the ${what} do not lie in the space given; make that vector with parameterVector(space, layout, dtype).`,
+        );
     },
     allocate: (layout) => parameterVector(space, layout, dtype),
     bind(graphs, binding) {
       const compiled = compileUpdate(graphs, dtype);
-      return { update: compiled.bind(binding, space), codeBytes: compiled.codeBytes, stages: compiled.plan.stages.length };
+      return {
+        update: compiled.bind(binding, space),
+        codeBytes: compiled.codeBytes,
+        stages: compiled.plan.stages.length,
+      };
     },
   };
 }
@@ -35,7 +54,11 @@ export const interpreterBackend: Backend = {
 };
 
 /** A zeroed vector over `layout` in the memory of `space`, which kernels and ONNX Runtime use without a copy. */
-export function parameterVector<D extends VectorDType>(space: VectorSpace, layout: ParamLayout, dtype: D): ParamVector<D> {
+export function parameterVector<D extends VectorDType>(
+  space: VectorSpace,
+  layout: ParamLayout,
+  dtype: D,
+): ParamVector<D> {
   const { byteOffset } = space.alloc(layout.size, dtype);
   return new ParamVector(layout, dtype, space.memory, byteOffset);
 }

@@ -19,7 +19,16 @@ export interface Source {
   readonly reference?: string;
 }
 
-export type Family = 'gradient descent' | 'accumulated squares' | 'adaptive moments' | 'layer-wise' | 'sign' | 'two evaluations' | 'averaging' | 'parameter-free' | 'matrix';
+export type Family =
+  | 'gradient descent'
+  | 'accumulated squares'
+  | 'adaptive moments'
+  | 'layer-wise'
+  | 'sign'
+  | 'two evaluations'
+  | 'averaging'
+  | 'parameter-free'
+  | 'matrix';
 
 /** A vector of state, as long as the parameters. */
 export interface SlotSpec<H extends Schema> {
@@ -136,7 +145,8 @@ export interface OptimizerDefinition<H extends Schema = Schema, S extends string
   readonly phases: readonly Phase<H, S, C>[];
 }
 
-interface OnePhase<H extends Schema, S extends string, C extends string> extends Omit<OptimizerDefinition<H, S, C>, 'phases'> {
+interface OnePhase<H extends Schema, S extends string, C extends string>
+  extends Omit<OptimizerDefinition<H, S, C>, 'phases'> {
   /** The step of a rule that needs the gradient at the parameters and nothing else. */
   update(s: RuleSymbols<H, S, C>): Update<S, C>;
 }

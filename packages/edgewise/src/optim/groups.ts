@@ -39,10 +39,19 @@ export function matching(where: string, layout: ParamLayout, match: Match): Set<
   const tags = listOf(match.tag);
   const names = listOf(match.name)?.map((pattern) => ({ pattern, regex: globRegex(pattern) }));
   for (const tag of tags ?? []) {
-    if (layout.tagged(tag).length === 0) throw new ConfigError(`${where}: no parameter carries the tag '${tag}'${suggestion(tag, new Set(layout.segments.flatMap((segment) => segment.tags)))}`);
+    if (layout.tagged(tag).length === 0)
+      throw new ConfigError(
+        `${where}: no parameter carries the tag '${tag}'${suggestion(tag, new Set(layout.segments.flatMap((segment) => segment.tags)))}`,
+      );
   }
   for (const { pattern, regex } of names ?? []) {
-    if (!layout.segments.some(({ name }) => regex.test(name))) throw new ConfigError(`${where}: no parameter is named '${pattern}'${suggestion(pattern, layout.segments.map(({ name }) => name))}`);
+    if (!layout.segments.some(({ name }) => regex.test(name)))
+      throw new ConfigError(
+        `${where}: no parameter is named '${pattern}'${suggestion(
+          pattern,
+          layout.segments.map(({ name }) => name),
+        )}`,
+      );
   }
   const chosen = layout.segments.filter(
     (segment) =>
@@ -52,7 +61,10 @@ export function matching(where: string, layout: ParamLayout, match: Match): Set<
       segment.shape.length <= (match.maxRank ?? Number.POSITIVE_INFINITY) &&
       (match.where?.(segment) ?? true),
   );
-  if (chosen.length === 0) throw new ConfigError(`${where}: no parameter of the model meets ${JSON.stringify(match)}; change the condition or drop the group.`);
+  if (chosen.length === 0)
+    throw new ConfigError(
+      `${where}: no parameter of the model meets ${JSON.stringify(match)}; change the condition or drop the group.`,
+    );
   return new Set(chosen);
 }
 
@@ -60,15 +72,29 @@ export function matching(where: string, layout: ParamLayout, match: Match): Set<
  * What each segment of `layout` is updated with.
  * @throws ConfigError for groups that choose nothing, or that set what a group cannot.
  */
-export function assign<H extends Schema>(where: string, schema: H, base: Values<H>, groups: readonly Group<H>[], frozen: Match | undefined, layout: ParamLayout): Assignment<H>[] {
+export function assign<H extends Schema>(
+  where: string,
+  schema: H,
+  base: Values<H>,
+  groups: readonly Group<H>[],
+  frozen: Match | undefined,
+  layout: ParamLayout,
+): Assignment<H>[] {
   const still = frozen ? matching(`${where}, frozen`, layout, frozen) : new Set<Segment>();
   const parts = groups.map(({ match, lrScale = 1, values = {} }, i) => {
     const label = `${where}, group ${i + 1}`;
-    if (!(Number.isFinite(lrScale) && lrScale >= 0)) throw new ConfigError(`${label}: lrScale is ${lrScale}; give a number of at least 0.`);
+    if (!(Number.isFinite(lrScale) && lrScale >= 0))
+      throw new ConfigError(`${label}: lrScale is ${lrScale}; give a number of at least 0.`);
     for (const name of Object.keys(values)) {
-      if (name === 'lr') throw new ConfigError(`${label}: a group cannot have an lr of its own, which no schedule would follow; give lrScale, a factor on the optimizer's.`);
+      if (name === 'lr')
+        throw new ConfigError(
+          `${label}: a group cannot have an lr of its own, which no schedule would follow; give lrScale, a factor on the optimizer's.`,
+        );
       const kind = schema[name]?.kind;
-      if (kind === 'flag' || kind === 'choice') throw new ConfigError(`${label}: ${name} holds for the whole optimizer and cannot differ by group; set it there.`);
+      if (kind === 'flag' || kind === 'choice')
+        throw new ConfigError(
+          `${label}: ${name} holds for the whole optimizer and cannot differ by group; set it there.`,
+        );
     }
     completeValues(label, schema, values);
     return { chosen: matching(label, layout, match), lrScale, values };
@@ -85,9 +111,16 @@ export function assign<H extends Schema>(where: string, schema: H, base: Values<
   });
 }
 
-const listOf = (value: string | readonly string[] | undefined): readonly string[] | undefined => (typeof value === 'string' ? [value] : value);
+const listOf = (value: string | readonly string[] | undefined): readonly string[] | undefined =>
+  typeof value === 'string' ? [value] : value;
 
-const globRegex = (pattern: string): RegExp => new RegExp(`^${pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`);
+const globRegex = (pattern: string): RegExp =>
+  new RegExp(
+    `^${pattern
+      .split('*')
+      .map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'))
+      .join('.*')}$`,
+  );
 
 function suggestion(word: string, candidates: Iterable<string>): string {
   const near = nearest(word, candidates);

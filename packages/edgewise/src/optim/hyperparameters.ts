@@ -39,10 +39,12 @@ export interface IntegerParameter extends Described, Limits {
   readonly search?: SearchRange;
 }
 
-/** A fixed number of numbers, such as decay rates. */
+/** A list of numbers, such as decay rates. */
 export interface NumbersParameter extends Described, Limits {
   readonly kind: 'numbers';
   readonly default: readonly number[];
+  /** Whether lists of other lengths than the default's are allowed; false by default. */
+  readonly anyLength?: boolean;
   /** One range for each number, undefined where tuning does not pay. */
   readonly search?: readonly (SearchRange | undefined)[];
 }
@@ -89,7 +91,10 @@ export const number = (p: Omit<NumberParameter, 'kind'>): NumberParameter => ({ 
 export const integer = (p: Omit<IntegerParameter, 'kind'>): IntegerParameter => ({ kind: 'integer', ...p });
 export const numbers = (p: Omit<NumbersParameter, 'kind'>): NumbersParameter => ({ kind: 'numbers', ...p });
 export const flag = (p: Omit<FlagParameter, 'kind'>): FlagParameter => ({ kind: 'flag', ...p });
-export const choice = <const T extends string>(p: Omit<ChoiceParameter<T>, 'kind'>): ChoiceParameter<T> => ({ kind: 'choice', ...p });
+export const choice = <const T extends string>(p: Omit<ChoiceParameter<T>, 'kind'>): ChoiceParameter<T> => ({
+  kind: 'choice',
+  ...p,
+});
 
 /** The learning rate η, with a default and a search range a decade to either side of it. */
 export const learningRate = (value: number, doc = 'Learning rate η, before the schedule.'): NumberParameter =>
@@ -97,21 +102,38 @@ export const learningRate = (value: number, doc = 'Learning rate η, before the 
 
 /** Decay rates in [0, 1): weights of the old value in moving averages. */
 export const decayRates = (values: readonly number[], doc: string): NumbersParameter =>
-  numbers({ default: values, min: 0, below: 1, doc, search: values.map((value) => ({ low: 1 - 3 * (1 - value), high: 1 - (1 - value) / 3, scale: 'log of 1 - x' as const })) });
+  numbers({
+    default: values,
+    min: 0,
+    below: 1,
+    doc,
+    search: values.map((value) => ({
+      low: 1 - 3 * (1 - value),
+      high: 1 - (1 - value) / 3,
+      scale: 'log of 1 - x' as const,
+    })),
+  });
 
 /** The weight-decay coefficient λ. */
-export const decayCoefficient = (value: number, doc: string): NumberParameter => number({ default: value, min: 0, doc, search: { low: 1e-5, high: 1, scale: 'log' } });
+export const decayCoefficient = (value: number, doc: string): NumberParameter =>
+  number({ default: value, min: 0, doc, search: { low: 1e-5, high: 1, scale: 'log' } });
 
 /**
  * `given` completed by defaults.
  * @param where What the values are for, in messages: `adan`, or `adan, group 2`.
  * @throws ConfigError for a name that is not in the schema (naming the nearest one), or a value outside what is allowed.
  */
-export function completeValues<H extends Schema>(where: string, schema: H, given: Readonly<Record<string, unknown>>): Values<H> {
+export function completeValues<H extends Schema>(
+  where: string,
+  schema: H,
+  given: Readonly<Record<string, unknown>>,
+): Values<H> {
   for (const name of Object.keys(given)) {
     if (Object.hasOwn(schema, name)) continue;
     const near = nearest(name, Object.keys(schema));
-    throw new ConfigError(`${where} has no hyper-parameter '${name}'; ${near ? `did you mean '${near}'?` : `it has ${Object.keys(schema).join(', ')}.`}`);
+    throw new ConfigError(
+      `${where} has no hyper-parameter '${name}'; ${near ? `did you mean '${near}'?` : `it has ${Object.keys(schema).join(', ')}.`}`,
+    );
   }
   const entries = Object.entries(schema).map(([name, parameter]) => {
     const value = given[name];
@@ -130,14 +152,23 @@ export function problemOf(parameter: Hyperparameter, value: unknown): string | u
     case 'flag':
       return typeof value === 'boolean' ? undefined : 'give true or false';
     case 'choice':
-      return typeof value === 'string' && parameter.choices.includes(value) ? undefined : `choose one of ${parameter.choices.join(', ')}`;
+      return typeof value === 'string' && parameter.choices.includes(value)
+        ? undefined
+        : `choose one of ${parameter.choices.join(', ')}`;
     case 'numbers': {
       const { length } = parameter.default;
-      const fine = Array.isArray(value) && value.length === length && value.every((x) => within(x, parameter));
-      return fine ? undefined : `give ${length} numbers, each ${limitsOf(parameter)}`;
+      const fine =
+        Array.isArray(value) &&
+        (parameter.anyLength || value.length === length) &&
+        value.every((x) => within(x, parameter));
+      return fine
+        ? undefined
+        : `give ${parameter.anyLength ? 'a list of' : length} numbers, each ${limitsOf(parameter)}`;
     }
     case 'integer':
-      return Number.isInteger(value) && within(value, parameter) ? undefined : `give a whole number ${limitsOf(parameter)}`;
+      return Number.isInteger(value) && within(value, parameter)
+        ? undefined
+        : `give a whole number ${limitsOf(parameter)}`;
     case 'number':
       return within(value, parameter) ? undefined : `give a number ${limitsOf(parameter)}`;
   }
@@ -145,7 +176,12 @@ export function problemOf(parameter: Hyperparameter, value: unknown): string | u
 
 function within(value: unknown, { min, max, above, below }: Limits): value is number {
   if (typeof value !== 'number' || !Number.isFinite(value)) return false;
-  return !((min !== undefined && value < min) || (max !== undefined && value > max) || (above !== undefined && value <= above) || (below !== undefined && value >= below));
+  return !(
+    (min !== undefined && value < min) ||
+    (max !== undefined && value > max) ||
+    (above !== undefined && value <= above) ||
+    (below !== undefined && value >= below)
+  );
 }
 
 function limitsOf({ min, max, above, below }: Limits): string {

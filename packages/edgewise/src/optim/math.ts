@@ -1,5 +1,5 @@
 /** @file Turns of phrase that update rules share. */
-import { add, logicalNot, isFinite, minimum, mul, type Operand, pow, sub, div } from '../tensor/ops/elementwise.ts';
+import { add, div, isFinite, logicalNot, minimum, mul, type Operand, pow, sub } from '../tensor/ops/elementwise.ts';
 import { norm } from '../tensor/ops/reduce.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Refusal } from './definition.ts';
@@ -14,6 +14,10 @@ export const correction = (beta: Tensor, t: Tensor): Tensor => sub(1, pow(beta, 
 export const globalNorm = (x: Tensor): Tensor => norm(x);
 
 /** The factor `min(1, limit / (‖g‖ + ε))` that brings a norm under a limit. */
-export const clipFactor = (gradientNorm: Tensor, limit: Tensor, eps: Operand): Tensor => minimum(div(limit, add(gradientNorm, eps)), 1);
+export const clipFactor = (gradientNorm: Tensor, limit: Tensor, eps: Operand): Tensor =>
+  minimum(div(limit, add(gradientNorm, eps)), 1);
 
-export const refuseUnlessFinite = (gradientNorm: Tensor): Refusal => ({ when: logicalNot(isFinite(gradientNorm)), because: 'the gradient norm is not finite' });
+export const refuseUnlessFinite = (gradientNorm: Tensor): Refusal => ({
+  when: logicalNot(isFinite(gradientNorm)),
+  because: 'the gradient norm is not finite',
+});

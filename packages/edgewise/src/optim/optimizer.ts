@@ -2,12 +2,22 @@
 import { ConfigError, EdgewiseError, nearest } from '../base/errors.ts';
 import { type BoundUpdate, type Level, type VectorDType, VectorSpace } from '../kernels/index.ts';
 import type { ParamLayout, Segment } from '../params/layout.ts';
-import { ParamVector } from '../params/vector.ts';
+import type { ParamVector } from '../params/vector.ts';
 import { type Backend, interpreterBackend, wasmBackend } from './backend.ts';
 import type { OptimizerDefinition, SlotSpec, Stability } from './definition.ts';
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
 import { completeValues, type Hyperparameter, type Schema, type Values } from './hyperparameters.ts';
-import { type Answers, COUNT, type GraphPair, isEverywhere, type Numbers, RESTART, scalarName, tracePhases, WHEN } from './trace.ts';
+import {
+  type Answers,
+  COUNT,
+  type GraphPair,
+  isEverywhere,
+  type Numbers,
+  RESTART,
+  scalarName,
+  tracePhases,
+  WHEN,
+} from './trace.ts';
 
 /** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
 export interface OptimizerSettings<H extends Schema = Schema> {
@@ -78,9 +88,17 @@ export function interpretOptimizer<H extends Schema, S extends string, C extends
 }
 
 /** Bytes of a {@link VectorSpace} that parameters, gradient and state take: for `reserve`, so that nothing moves later. */
-export function bytesNeeded<H extends Schema, S extends string, C extends string>(definition: OptimizerDefinition<H, S, C>, settings: OptimizerSettings<H>, layout: ParamLayout, dtype: VectorDType): number {
+export function bytesNeeded<H extends Schema, S extends string, C extends string>(
+  definition: OptimizerDefinition<H, S, C>,
+  settings: OptimizerSettings<H>,
+  layout: ParamLayout,
+  dtype: VectorDType,
+): number {
   const values = completeValues(definition.name, definition.hyperparameters, settings.values ?? {});
-  const slots = slotsUnder(definition, assign(definition.name, definition.hyperparameters, values, settings.groups ?? [], settings.frozen, layout));
+  const slots = slotsUnder(
+    definition,
+    assign(definition.name, definition.hyperparameters, values, settings.groups ?? [], settings.frozen, layout),
+  );
   return VectorSpace.bytesFor(layout.size, dtype, 2 + slots.length) + 256 * layout.segments.length;
 }
 
@@ -122,7 +140,12 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   readonly #tame = new Set<string>();
 
   /** @internal Use {@link createOptimizer}. */
-  constructor(definition: OptimizerDefinition<H, S, C>, settings: OptimizerSettings<H>, target: OptimizerTarget, backend: Backend) {
+  constructor(
+    definition: OptimizerDefinition<H, S, C>,
+    settings: OptimizerSettings<H>,
+    target: OptimizerTarget,
+    backend: Backend,
+  ) {
     const { theta, grad } = target;
     theta.layout.assertSame(grad.layout, 'the gradient given to the optimizer');
     backend.check(theta, 'parameters');
@@ -133,10 +156,16 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#backend = backend;
     this.#segments = theta.layout.segments;
     this.#index = new Map(this.#segments.map(({ name }, i) => [name, i]));
-    this.#settings = { values: completeValues(definition.name, definition.hyperparameters, settings.values ?? {}), groups: settings.groups ?? [], frozen: settings.frozen };
+    this.#settings = {
+      values: completeValues(definition.name, definition.hyperparameters, settings.values ?? {}),
+      groups: settings.groups ?? [],
+      frozen: settings.frozen,
+    };
     this.#assignments = this.#assign(this.#settings.values);
     this.#perTensorCount = (definition.counter ?? 'tensor') === 'tensor';
-    this.slots = Object.fromEntries(slotsUnder(definition, this.#assignments).map((name) => [name, backend.allocate(theta.layout)]));
+    this.slots = Object.fromEntries(
+      slotsUnder(definition, this.#assignments).map((name) => [name, backend.allocate(theta.layout)]),
+    );
     this.#declareNumbers();
     this.#initialize(Object.keys(this.slots), Object.keys(definition.scalars ?? {}));
     this.#writeNumbers();
@@ -174,7 +203,11 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   /** Numbers the rule reported in the last applied step, such as the gradient norm. */
   get report(): Record<string, number> {
     const prefix = scalarName.report('');
-    return Object.fromEntries(Object.entries(this.#numbers).flatMap(([name, values]) => (name.startsWith(prefix) ? [[name.slice(prefix.length), values[0]]] : [])));
+    return Object.fromEntries(
+      Object.entries(this.#numbers).flatMap(([name, values]) =>
+        name.startsWith(prefix) ? [[name.slice(prefix.length), values[0]]] : [],
+      ),
+    );
   }
 
   /**
@@ -183,7 +216,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    *   EdgewiseError where the rule needs {@link stepWith}.
    */
   step(inputs: StepInputs = {}): StepReport {
-    if (this.furtherEvaluationsNeeded) throw new EdgewiseError(`${this.definition.name}: a step evaluates the gradient ${this.furtherEvaluations + 1} times; call stepWith and pass a function that does so.`);
+    if (this.furtherEvaluationsNeeded)
+      throw new EdgewiseError(
+        `${this.definition.name}: a step evaluates the gradient ${this.furtherEvaluations + 1} times; call stepWith and pass a function that does so.`,
+      );
     this.#begin(inputs);
     let restarted = false;
     for (let i = 0; i < this.#phases.length; i++) {
@@ -224,18 +260,27 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    * @throws ConfigError for values that do not fit, or that would need state the optimizer does not have.
    */
   set(values: Partial<Values<H>>): void {
-    const merged = completeValues(this.definition.name, this.definition.hyperparameters, { ...this.#settings.values, ...values });
+    const merged = completeValues(this.definition.name, this.definition.hyperparameters, {
+      ...this.#settings.values,
+      ...values,
+    });
     const assignments = this.#assign(merged);
     const slots = slotsUnder(this.definition, assignments);
     if (slots.join() !== Object.keys(this.slots).join()) {
-      throw new ConfigError(`${this.definition.name}: ${Object.keys(values).join(', ')} cannot be changed to ${JSON.stringify(values)} while running: the state would be ${slots.join(', ') || 'empty'} instead of ${Object.keys(this.slots).join(', ') || 'empty'}.`);
+      throw new ConfigError(
+        `${this.definition.name}: ${Object.keys(values).join(', ')} cannot be changed to ${JSON.stringify(values)} while running: the state would be ${slots.join(', ') || 'empty'} instead of ${Object.keys(this.slots).join(', ') || 'empty'}.`,
+      );
     }
     const before = this.#settings.values;
     this.#settings.values = merged;
     this.#assignments = assignments;
     this.#writeNumbers();
-    const flagsKept = Object.entries(this.definition.hyperparameters).every(([name, { kind }]) => (kind !== 'flag' && kind !== 'choice') || before[name] === merged[name]);
-    const answersKept = [...this.#answers.values()].every(({ name, value, answer }) => isEverywhere(assignments, name, value) === answer);
+    const flagsKept = Object.entries(this.definition.hyperparameters).every(
+      ([name, { kind }]) => (kind !== 'flag' && kind !== 'choice') || before[name] === merged[name],
+    );
+    const answersKept = [...this.#answers.values()].every(
+      ({ name, value, answer }) => isEverywhere(assignments, name, value) === answer,
+    );
     if (flagsKept && answersKept) this.#invalidate();
     else this.#build();
   }
@@ -243,7 +288,11 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   /** The numbers of the state, for a checkpoint beside {@link slots}. */
   scalarState(): ScalarState {
     const state = Object.entries(this.#numbers).filter(([name]) => name.startsWith('state.'));
-    return { ...Object.fromEntries(state.map(([name, values]) => [name.slice('state.'.length), [...values]])), started: [this.#started ? 1 : 0], baseLr: [this.#numbers.baseLr[0]] };
+    return {
+      ...Object.fromEntries(state.map(([name, values]) => [name.slice('state.'.length), [...values]])),
+      started: [this.#started ? 1 : 0],
+      baseLr: [this.#numbers.baseLr[0]],
+    };
   }
 
   /**
@@ -256,13 +305,17 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     for (const name of Object.keys(state)) {
       if (!(name in own)) {
         const near = nearest(name, Object.keys(own));
-        throw new ConfigError(`${this.definition.name}: the saved state has a number '${name}' that this optimizer does not${near ? ` (it has '${near}')` : ''}; resume with the optimizer it was saved by.`);
+        throw new ConfigError(
+          `${this.definition.name}: the saved state has a number '${name}' that this optimizer does not${near ? ` (it has '${near}')` : ''}; resume with the optimizer it was saved by.`,
+        );
       }
     }
     for (const [name, { length }] of Object.entries(own)) {
       const values = state[name];
       if (!Array.isArray(values) || values.length !== length || !values.every((x) => typeof x === 'number')) {
-        throw new ConfigError(`${this.definition.name}: the saved state has ${Array.isArray(values) ? `${values.length} numbers` : 'nothing'} for '${name}', ${length} are wanted; resume with the optimizer and model it was saved by.`);
+        throw new ConfigError(
+          `${this.definition.name}: the saved state has ${Array.isArray(values) ? `${values.length} numbers` : 'nothing'} for '${name}', ${length} are wanted; resume with the optimizer and model it was saved by.`,
+        );
       }
     }
     for (const [name, values] of Object.entries(state)) {
@@ -277,7 +330,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   }
 
   #begin({ lr = this.lr, loss = Number.NaN, absent }: StepInputs): void {
-    if (!(lr >= 0 && lr < Number.POSITIVE_INFINITY)) throw new ConfigError(`${this.definition.name}: the learning rate of a step is ${lr}; give a finite number of at least 0.`);
+    if (!(lr >= 0 && lr < Number.POSITIVE_INFINITY))
+      throw new ConfigError(
+        `${this.definition.name}: the learning rate of a step is ${lr}; give a finite number of at least 0.`,
+      );
     this.#numbers.lr[0] = lr;
     this.#numbers.loss[0] = loss;
     if (absent !== undefined || this.#activeKey !== '') this.#activate(absent === undefined ? [] : [...absent]);
@@ -310,7 +366,8 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Takes copies of the parameters that state starts from. */
   #start(): void {
-    for (const [name, slot] of Object.entries(this.slots)) if (this.#initOf(name) === 'theta') slot.data.set(this.#target.theta.data);
+    for (const [name, slot] of Object.entries(this.slots))
+      if (this.#initOf(name) === 'theta') slot.data.set(this.#target.theta.data);
     this.#started = true;
   }
 
@@ -329,7 +386,14 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   #assign(values: Values<H>): Assignment<H>[] {
     const { name, hyperparameters } = this.definition;
-    const assignments = assign(name, hyperparameters, values, this.#settings.groups, this.#settings.frozen, this.layout);
+    const assignments = assign(
+      name,
+      hyperparameters,
+      values,
+      this.#settings.groups,
+      this.#settings.frozen,
+      this.layout,
+    );
     for (const assignment of assignments) this.definition.check?.(assignment.values);
     if (assignments.length === 0) this.definition.check?.(values);
     return assignments;
@@ -346,7 +410,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       if (init === 'theta') this.slots[name].data.set(this.#target.theta.data);
       else this.slots[name].fill(init);
     }
-    for (const name of scalars) this.#numbers[scalarName.state(name)].fill(this.definition.scalars?.[name as C].init?.(this.#settings.values) ?? 0);
+    for (const name of scalars)
+      this.#numbers[scalarName.state(name)].fill(
+        this.definition.scalars?.[name as C].init?.(this.#settings.values) ?? 0,
+      );
   }
 
   /** Makes room for every number, one for all or one a tensor; where each lies never changes. */
@@ -358,9 +425,11 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       if (tame) this.#tame.add(name);
       this.#numbers[name] = new Float64Array(level === 'tensor' ? this.#segments.length : 1);
     };
-    const differs = (name: string): Level => (groups.some(({ values }) => values?.[name] !== undefined) ? 'tensor' : 'global');
+    const differs = (name: string): Level =>
+      groups.some(({ values }) => values?.[name] !== undefined) ? 'tensor' : 'global';
     declare(COUNT, this.#perTensorCount ? 'tensor' : 'global', true);
-    for (const [name, { per }] of Object.entries<{ per: 'tensor' | 'optimizer' }>(scalars)) declare(scalarName.state(name), per === 'tensor' ? 'tensor' : 'global', false);
+    for (const [name, { per }] of Object.entries<{ per: 'tensor' | 'optimizer' }>(scalars))
+      declare(scalarName.state(name), per === 'tensor' ? 'tensor' : 'global', false);
     for (const [name, parameter] of Object.entries(hyperparameters)) {
       for (const key of numberNames(name, parameter)) declare(key, differs(name), true);
     }
@@ -397,8 +466,17 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     const numbers: Numbers = { levels: this.#levels, tame: this.#tame };
     const slots = Object.keys(this.slots);
     const traced = tracePhases(this.definition, slots, numbers, this.#assignments, this.#answers);
-    const segments = this.#segments.map((segment) => ({ offset: segment.offset, length: segment.length, rows: extentsOf(segment).rows }));
-    const vectors = Object.fromEntries(Object.entries({ theta: this.#target.theta, grad: this.#target.grad, ...this.slots }).map(([name, vector]) => [name, { byteOffset: vector.byteOffset, view: () => vector.data }]));
+    const segments = this.#segments.map((segment) => ({
+      offset: segment.offset,
+      length: segment.length,
+      rows: extentsOf(segment).rows,
+    }));
+    const vectors = Object.fromEntries(
+      Object.entries({ theta: this.#target.theta, grad: this.#target.grad, ...this.slots }).map(([name, vector]) => [
+        name,
+        { byteOffset: vector.byteOffset, view: () => vector.data },
+      ]),
+    );
     this.#updates = [];
     this.codeBytes = 0;
     this.stages = 0;
@@ -406,25 +484,43 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     const bind = (graphs: GraphPair | undefined): BoundUpdate | undefined => {
       if (!graphs) return undefined;
       for (const name of Object.keys(graphs[0].results)) this.#numbers[name] ??= new Float64Array(1);
-      const { update, codeBytes, stages } = this.#backend.bind(graphs, { segments, vectors, scalars: this.#numbers, results: this.#numbers });
+      const { update, codeBytes, stages } = this.#backend.bind(graphs, {
+        segments,
+        vectors,
+        scalars: this.#numbers,
+        results: this.#numbers,
+      });
       update.activate(this.#active);
       this.#updates.push(update);
       this.codeBytes += codeBytes;
       this.stages += stages;
       return update;
     };
-    this.#phases = traced.map(({ evaluate, update, when, undo, refusals }) => ({ evaluate, update: bind(update)!, when: bind(when), undo: bind(undo), refusals }));
+    this.#phases = traced.map(({ evaluate, update, when, undo, refusals }) => ({
+      evaluate,
+      update: bind(update)!,
+      when: bind(when),
+      undo: bind(undo),
+      refusals,
+    }));
   }
 }
 
-function slotsUnder<H extends Schema, S extends string, C extends string>({ slots }: OptimizerDefinition<H, S, C>, assignments: readonly Assignment<H>[]): string[] {
-  return Object.entries<SlotSpec<H>>(slots).flatMap(([name, spec]) => (assignments.some(({ values }) => spec.when?.(values) ?? true) ? [name] : []));
+function slotsUnder<H extends Schema, S extends string, C extends string>(
+  { slots }: OptimizerDefinition<H, S, C>,
+  assignments: readonly Assignment<H>[],
+): string[] {
+  return Object.entries<SlotSpec<H>>(slots).flatMap(([name, spec]) =>
+    assignments.some(({ values }) => spec.when?.(values) ?? true) ? [name] : [],
+  );
 }
 
 /** Names of the numbers that a hyper-parameter consists of; none for flags and choices. */
 function numberNames(name: string, parameter: Hyperparameter): string[] {
   if (name === 'lr' || parameter.kind === 'flag' || parameter.kind === 'choice') return [];
-  return parameter.kind === 'numbers' ? parameter.default.map((_, i) => scalarName.hyper(name, i)) : [scalarName.hyper(name)];
+  return parameter.kind === 'numbers'
+    ? parameter.default.map((_, i) => scalarName.hyper(name, i))
+    : [scalarName.hyper(name)];
 }
 
 function extentsOf({ shape, length }: Segment): { size: number; rows: number; columns: number; rank: number } {

@@ -1,0 +1,34 @@
+export { adam, adamw } from './adam.ts';
+export { adan } from './adan.ts';
+export { parameterVector } from './backend.ts';
+export { clipGlobalNorm, clipValue } from './clipping.ts';
+export {
+  defineOptimizer,
+  type Family,
+  type OptimizerDefinition,
+  type Phase,
+  type Refusal,
+  type RuleSymbols,
+  type ScalarSpec,
+  type SlotSpec,
+  type Source,
+  type Stability,
+  type Update,
+} from './definition.ts';
+export { type Assignment, assign, type Group, type Match, matching } from './groups.ts';
+export * from './hyperparameters.ts';
+export { clipFactor, correction, ema, globalNorm } from './math.ts';
+export {
+  bytesNeeded,
+  createOptimizer,
+  interpretOptimizer,
+  Optimizer,
+  type OptimizerSettings,
+  type OptimizerTarget,
+  type ScalarState,
+  type StepInputs,
+  type StepReport,
+} from './optimizer.ts';
+export { findOptimizer, optimizers } from './registry.ts';
+export * from './schedules.ts';
+export { sgd } from './sgd.ts';
