@@ -3,7 +3,7 @@ import { ConfigError } from '../base/errors.ts';
 import { type FloatArray, type Key, permutation } from '../base/random.ts';
 import { sizeOf } from '../tensor/shape.ts';
 import { type Augmentation, type AugmentationDraw, checkAugmentation, drawAugmentation } from './augmentation.ts';
-import type { Dataset } from './dataset.ts';
+import { checkDataset, type Dataset } from './dataset.ts';
 import { ExampleWriter } from './example-writer.ts';
 import type { Normalization } from './normalization.ts';
 
@@ -53,8 +53,8 @@ export class Batches {
   #order: { readonly epoch: number; readonly examples: Uint32Array } | undefined;
 
   /**
-   * ConfigError for a batch size that is not between 1 and the number of examples, and for a normalization or augmentation
-   * that does not fit the examples.
+   * ConfigError for a data set whose parts do not fit together, a batch size that is not between 1 and the number of
+   * examples, and a normalization or augmentation that does not fit the examples.
    */
   constructor(dataset: Dataset, options: BatchOptions) {
     const { batchSize, key, shuffle = true, dropLast = true, normalization, augmentation } = options;
@@ -67,6 +67,7 @@ export class Batches {
         `The batch size ${batchSize} is larger than data set '${name}' with its ${count} examples; choose at most ${count}.`,
       );
     }
+    checkDataset(dataset);
     if (augmentation) checkAugmentation(augmentation, shape);
     this.dataset = dataset;
     this.batchSize = batchSize;

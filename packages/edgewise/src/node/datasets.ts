@@ -48,9 +48,17 @@ export async function loadMnist(): Promise<TrainTest> {
   );
 }
 
-/** Fashion-MNIST from a folder with its four IDX files; default the one of Debian's package `dataset-fashion-mnist`. */
-export async function loadFashionMnist(folder = DEBIAN_FASHION_MNIST): Promise<TrainTest> {
-  return loadIdxFolder(folder, { name: 'fashion-mnist', classNames: FASHION_MNIST_CLASSES });
+/**
+ * Fashion-MNIST, 60,000 and 10,000 images `[1, 28, 28]`, from a folder with its four IDX files; default the one of
+ * Debian's package `dataset-fashion-mnist`. Errors as in {@link loadIdxFolder}.
+ */
+export async function loadFashionMnist(folder?: string): Promise<TrainTest> {
+  if (folder === undefined && (await list(DEBIAN_FASHION_MNIST)) === undefined) {
+    throw new ConfigError(
+      `Fashion-MNIST is not in ${DEBIAN_FASHION_MNIST}; give the folder with its four IDX files, or install Debian's package dataset-fashion-mnist.`,
+    );
+  }
+  return loadIdxFolder(folder ?? DEBIAN_FASHION_MNIST, { name: 'fashion-mnist', classNames: FASHION_MNIST_CLASSES });
 }
 
 /**
@@ -135,7 +143,7 @@ async function findFiles(
   let missing: string[] = [];
   for (const subfolder of subfolders) {
     const place = join(folder, subfolder);
-    const present = new Set(await list(place, subfolder === ''));
+    const present = new Set(await list(place));
     const found = spellings.map((names) => names.find((name) => present.has(name)));
     missing = spellings.filter((_, i) => found[i] === undefined).map((names) => names[0]);
     if (missing.length === 0) return found.map((name) => join(place, name ?? ''));
@@ -143,16 +151,16 @@ async function findFiles(
       throw new ConfigError(`Folder ${place} lacks ${missing.join(', ')} of ${what}; copy the missing files there.`);
     }
   }
-  throw new ConfigError(
-    `Folder ${folder} has no files of ${what}; put ${missing.join(', ')} there or give the folder that has them.`,
-  );
+  const state = (await list(folder)) === undefined ? 'does not exist' : `has no files of ${what}`;
+  throw new ConfigError(`Folder ${folder} ${state}; put ${missing.join(', ')} there or give the folder that has them.`);
 }
 
-async function list(folder: string, required: boolean): Promise<string[]> {
+/** Names in a folder; undefined where there is none. */
+async function list(folder: string): Promise<string[] | undefined> {
   try {
     return await readdir(folder);
   } catch (error) {
-    if (!required && (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR')) return [];
+    if (systemCode(error) === 'ENOENT' || systemCode(error) === 'ENOTDIR') return undefined;
     throw toStoreError(error, 'read', folder);
   }
 }

@@ -377,6 +377,11 @@ describe('refuses', () => {
     expect(new Batches(data, { batchSize: 10, key }).stepsPerEpoch).toBe(1);
   });
 
+  it('data sets whose parts do not fit', () => {
+    const short = { ...data, labels: data.labels.subarray(1) };
+    expect(() => new Batches(short, { batchSize: 2, key })).toThrow(/10 examples but 9 labels/);
+  });
+
   it('arrays of another size or type, and steps that are no steps', () => {
     const batches = new Batches(data, { batchSize: 4, key });
     expect(() => batches.fill(0, new Float32Array(71), y)).toThrow(
