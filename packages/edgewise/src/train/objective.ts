@@ -2,10 +2,10 @@
 import { ConfigError } from '../base/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { cast, equal } from '../tensor/ops/elementwise.ts';
+import { cast, equal, mul, sub } from '../tensor/ops/elementwise.ts';
 import { reshape } from '../tensor/ops/layout.ts';
-import { crossEntropy, squaredError } from '../tensor/ops/losses.ts';
-import { argMax } from '../tensor/ops/reduce.ts';
+import { crossEntropy } from '../tensor/ops/losses.ts';
+import { argMax, sum } from '../tensor/ops/reduce.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { input, type Tensor } from '../tensor/tensor.ts';
 
@@ -42,7 +42,10 @@ export function squaredErrorObjective(targetShape: Shape): Objective {
   return {
     name: 'squaredError',
     target: (batch, dtype) => input('target', [batch, ...targetShape], dtype),
-    losses: (output, target) => squaredError(reshape(output, target.shape), target, { reduction: 'none' }),
+    losses: (output, target) => {
+      const error = sub(reshape(output, target.shape), target);
+      return mul(sum(mul(error, error), { axes: targetShape.map((_, axis) => axis + 1) }), 0.5);
+    },
   };
 }
 
