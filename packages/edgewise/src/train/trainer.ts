@@ -51,11 +51,11 @@ export interface TrainerOptions {
   /** Milliseconds since the Unix epoch. */
   readonly now: () => number;
   /** Told of every step, after its records were made. */
-  readonly onStep?: (report: StepReport) => void;
+  readonly onStep?: (report: TrainReport) => void;
 }
 
 /** What is known after a step. */
-export interface StepReport {
+export interface TrainReport {
   readonly step: number;
   /** Passes over the training data so far, fractional. */
   readonly epoch: number;
@@ -79,7 +79,7 @@ export interface TrainResult {
   /** Why the run ended. `interrupted` can be resumed. */
   readonly reason: 'finished' | 'early-stop' | 'interrupted';
   readonly step: number;
-  readonly last: StepReport | undefined;
+  readonly last: TrainReport | undefined;
 }
 
 interface Progress {
@@ -101,7 +101,7 @@ export class Trainer {
   readonly #evaluate: Evaluator | undefined;
   readonly #progress: Progress = { step: 0, seconds: 0, skipped: 0, best: null, since: 0, stopped: false };
   #logs: RunLogs | undefined;
-  #last: StepReport | undefined;
+  #last: TrainReport | undefined;
   #running = false;
 
   private constructor(options: Settings, graph: BatchGraph, evaluate: Evaluator | undefined) {
@@ -212,7 +212,7 @@ export class Trainer {
     await Promise.all(this.#options.probes.map((probe) => probe.dispose()));
   }
 
-  async #takeStep(): Promise<Omit<StepReport, 'seconds'>> {
+  async #takeStep(): Promise<Omit<TrainReport, 'seconds'>> {
     const { network, optimizer, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
     const progress = this.#progress;
     const { loss, correct } = await this.#gradient(progress.step);
@@ -302,7 +302,7 @@ export class Trainer {
     return Object.assign({}, TRAINING_FIELDS, losses, ...probes.map((probe) => probe.fields));
   }
 
-  #record(report: StepReport, time: number): void {
+  #record(report: TrainReport, time: number): void {
     const { batches } = this.#options;
     const record: MetricRecord = {
       step: report.step,

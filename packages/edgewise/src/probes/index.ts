@@ -1,0 +1,4 @@
+export { type HessianOperator, type HessianOptions, hessian } from './hessian.ts';
+export { type LanczosOptions, type LanczosResult, type LinearOperator, lanczos } from './lanczos.ts';
+export { type SharpnessOptions, sharpness } from './sharpness.ts';
+export { type Eigenpairs, tridiagonalEigen } from './tridiagonal.ts';

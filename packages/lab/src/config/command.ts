@@ -1,0 +1,264 @@
+/** `edgewise train` on the command line: every setting as a flag, read into a checked request; and its help. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, type CommandUnknownOpts, Option } from '@commander-js/extra-typings';
+import { ConfigError } from 'edgewise';
+import { type Catalog, findVariant, type Variant } from './catalog.ts';
+import { checkResumable } from './resume.ts';
+import { type ConfigLayer, parseTrainConfig, unknownFlag } from './schema.ts';
+import { placeholder, type Setting, showValue } from './setting.ts';
+import { CHOOSABLE, type Choosable, fixedLeaves, type Leaf, type TrainConfig, variantLeaves } from './settings.ts';
+
+/** What `edgewise train` is asked to do. */
+export interface TrainRequest {
+  readonly config: TrainConfig;
+  /** Folder to write the run to; null: one named after the run. */
+  readonly out: string | null;
+  /** Folder of a run to go on with. */
+  readonly resume: string | null;
+  /** Step of the checkpoint to go on from; null: the newest. */
+  readonly resumeStep: number | null;
+}
+
+/** Reads a text file; `readFileSync` unless a test says otherwise. */
+export type ReadFile = (path: string) => string;
+
+const PARTS = Object.keys(CHOOSABLE) as readonly Choosable[];
+
+/** Flags that say where, not what: they are not part of the configuration. */
+const PLACES = {
+  config: ['--config <file>', 'JSON file with settings, such as the config.json of a run; flags override it.'],
+  out: ['--out <folder>', 'Folder to write the run to. (default: a new folder in runs/)'],
+  resume: ['--resume <folder>', 'Go on with the run in this folder, from its newest checkpoint that is whole.'],
+  resumeStep: ['--resume-step <n>', 'Go on from the checkpoint of this step instead. [steps]'],
+} as const;
+
+/** Name of the configuration in a run's folder. */
+export const CONFIG_FILE = 'config.json';
+
+/**
+ * The command `train`, for the given arguments: which flags it lists in its help depends on the optimizer, model, data set and schedule they choose.
+ *
+ * @param argv Arguments after `train`.
+ * @param action Called with the checked request.
+ */
+export function trainCommand(
+  catalog: Catalog,
+  argv: readonly string[],
+  action: (request: TrainRequest) => Promise<void>,
+  readFile: ReadFile = (path) => readFileSync(path, 'utf8'),
+): CommandUnknownOpts {
+  const command = new Command('train').description('Train a network and keep everything about it in a run folder.');
+  command.showSuggestionAfterError(false).allowExcessArguments(false).exitOverride();
+  command.configureOutput({ writeErr: () => {} });
+  command.optionsGroup('Where');
+  for (const [flags, doc] of Object.values(PLACES)) command.option(flags, doc);
+  const choices = choicesIn(catalog, argv);
+  for (const part of PARTS) {
+    const names = CHOOSABLE[part].list(catalog).map(({ name }) => name);
+    const { doc } = choices[part];
+    command.addOption(
+      new Option(
+        `--${part} <name>`,
+        `One of ${names.join(', ')}. ${doc} (default: ${recipeName(catalog, part)})`,
+      ).helpGroup('Choices'),
+    );
+  }
+  const defaults = defaultsFor(catalog, choices);
+  for (const { leaf, hidden } of allLeaves(catalog, choices)) {
+    for (const option of optionsOf(leaf, defaults)) command.addOption(hidden ? option.hideHelp() : option);
+  }
+  return command.action(async (options) => {
+    await action(requestOf(catalog, options, readFile));
+  });
+}
+
+/**
+ * Reads the arguments after `train` into a checked request.
+ *
+ * @throws ConfigError for anything that is wrong with them, or with a JSON file they name.
+ */
+export async function parseTrainArguments(
+  argv: readonly string[],
+  catalog: Catalog,
+  readFile?: ReadFile,
+): Promise<TrainRequest> {
+  let request: TrainRequest | undefined;
+  const command = trainCommand(
+    catalog,
+    argv,
+    async (parsed) => {
+      request = parsed;
+    },
+    readFile,
+  );
+  try {
+    await command.parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    throw readableError(error, command);
+  }
+  if (!request) throw new Error('the command ended without its action');
+  return request;
+}
+
+/** The help of `edgewise train` with the given arguments, at most `width` columns wide. */
+export function trainHelp(catalog: Catalog, argv: readonly string[], width: number): string {
+  const command = trainCommand(catalog, argv, async () => {});
+  return command.configureHelp({ helpWidth: width }).helpInformation();
+}
+
+/** What commander says, as one sentence of ours; anything else as it is. */
+export function readableError(error: unknown, command: CommandUnknownOpts): unknown {
+  if (!(error instanceof CommanderError)) return error;
+  const quoted = /'([^']*)'/.exec(error.message)?.[1] ?? '';
+  switch (error.code) {
+    case 'commander.unknownOption': {
+      const name = quoted.replace(/^-+/, '').replace(/=.*$/, '');
+      return unknownFlag(
+        name,
+        command.options.map((option) => option.long ?? ''),
+      );
+    }
+    case 'commander.optionMissingArgument':
+      return new ConfigError(`${quoted.split(' ')[0]} needs a value: ${quoted}.`);
+    case 'commander.excessArguments':
+      return new ConfigError(
+        `edgewise train takes flags only, such as --lr 0.01; got ${command.args.map(showValue).join(' ')}.`,
+      );
+    default:
+      return error;
+  }
+}
+
+function requestOf(catalog: Catalog, options: Readonly<Record<string, unknown>>, readFile: ReadFile): TrainRequest {
+  const text = (name: keyof typeof PLACES): string | null => {
+    const value = options[name];
+    if (value === '') throw new ConfigError(`${PLACES[name][0].split(' ')[0]} is empty; give a path.`);
+    return typeof value === 'string' ? value : null;
+  };
+  const [config, out, resume, step] = [text('config'), text('out'), text('resume'), text('resumeStep')];
+  const flags: Record<string, string | boolean> = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (Object.hasOwn(PLACES, name)) continue;
+    if (typeof value === 'string' || typeof value === 'boolean') flags[kebab(name)] = value;
+  }
+  if (resume === null) {
+    if (step !== null)
+      throw new ConfigError('--resume-step says where to go on, but not with which run; give --resume too.');
+    const layers: ConfigLayer[] = config === null ? [] : [{ source: config, value: readJson(config, readFile) }];
+    return { config: parseTrainConfig([...layers, { flags }], catalog), out, resume, resumeStep: null };
+  }
+  for (const [name, value] of [
+    ['--out', out],
+    ['--config', config],
+  ] as const) {
+    if (value !== null)
+      throw new ConfigError(`--resume goes on in the folder of the run, with its settings; leave out ${name}.`);
+  }
+  if (step !== null && !/^\d{1,15}$/.test(step)) {
+    throw new ConfigError(`--resume-step is ${showValue(step)}; give a whole number of at least 0.`);
+  }
+  const path = `${resume.replace(/\/+$/, '')}/${CONFIG_FILE}`;
+  const saved: ConfigLayer = { source: path, value: readJson(path, readFile) };
+  const before = parseTrainConfig([saved], catalog);
+  const after = parseTrainConfig([saved, { flags }], catalog);
+  checkResumable(before, after, catalog);
+  return { config: after, out, resume, resumeStep: step === null ? null : Number(step) };
+}
+
+const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+function readJson(path: string, readFile: ReadFile): unknown {
+  let text: string;
+  try {
+    text = readFile(path);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const why =
+      code === 'ENOENT'
+        ? 'there is no such file'
+        : code === 'EISDIR'
+          ? 'it is a folder'
+          : error instanceof Error
+            ? error.message
+            : String(error);
+    throw new ConfigError(`The settings in ${path} cannot be read: ${why}.`, { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`${path} is not JSON: ${why}.`, { cause: error });
+  }
+}
+
+/** The variants that `argv` chooses, as far as it can be seen without parsing; what is mistyped is left to the parser. */
+function choicesIn(catalog: Catalog, argv: readonly string[]): Record<Choosable, Variant> {
+  const pick = (part: Choosable): Variant => {
+    const variants = CHOOSABLE[part].list(catalog);
+    const at = argv.findLastIndex((word) => word === `--${part}` || word.startsWith(`--${part}=`));
+    const said = at < 0 ? undefined : argv[at].includes('=') ? argv[at].slice(argv[at].indexOf('=') + 1) : argv[at + 1];
+    try {
+      return findVariant(part, variants, said ?? recipeName(catalog, part), part);
+    } catch {
+      return findVariant(part, variants, recipeName(catalog, part), part);
+    }
+  };
+  return { model: pick('model'), data: pick('data'), optimizer: pick('optimizer'), schedule: pick('schedule') };
+}
+
+function recipeName(catalog: Catalog, part: Choosable): string {
+  const value = catalog.recipe[part];
+  const name: unknown = typeof value === 'object' && value !== null && 'name' in value ? value.name : value;
+  if (typeof name !== 'string') throw new Error(`the recipe names no ${part}`);
+  return name;
+}
+
+/** The configuration that these choices have by default, to show in help; undefined where something must be given. */
+function defaultsFor(catalog: Catalog, choices: Record<Choosable, Variant>): TrainConfig | undefined {
+  const flags = Object.fromEntries(PARTS.map((part) => [part, choices[part].name]));
+  const required = PARTS.flatMap((part) => variantLeaves(part, choices[part])).filter(
+    ({ setting }) => setting.default === undefined,
+  );
+  const filled = Object.fromEntries(required.map(({ flag }) => [flag.slice(2), '-']));
+  return parseTrainConfig([{ flags: { ...flags, ...filled } }], catalog);
+}
+
+/** Every leaf there can be, once per flag; those of variants not chosen are hidden in help. */
+function allLeaves(catalog: Catalog, choices: Record<Choosable, Variant>): { leaf: Leaf; hidden: boolean }[] {
+  const found = new Map<string, { leaf: Leaf; hidden: boolean; owner: string }>();
+  const add = (leaf: Leaf, hidden: boolean, owner: string): void => {
+    const other = found.get(leaf.flag);
+    if (other && other.owner !== owner)
+      throw new Error(`${leaf.flag} stands for two settings, of ${other.owner} and ${owner}`);
+    if (!other) found.set(leaf.flag, { leaf, hidden, owner });
+  };
+  for (const part of PARTS) {
+    for (const leaf of variantLeaves(part, choices[part])) add(leaf, false, part);
+    for (const variant of CHOOSABLE[part].list(catalog)) {
+      for (const leaf of variantLeaves(part, variant)) add(leaf, true, part);
+    }
+  }
+  for (const leaf of fixedLeaves(catalog)) add(leaf, false, 'the run');
+  return [...found.values()];
+}
+
+function optionsOf(leaf: Leaf, defaults: TrainConfig | undefined): Option[] {
+  const { flag, setting, heading } = leaf;
+  const notes = [...(setting.unit === undefined ? [] : [setting.unit]), defaultOf(leaf, defaults)].join('; ');
+  const doc = `${setting.doc} [${notes}]`;
+  const option = new Option(`${flag} ${placeholder(setting)}`, doc).helpGroup(heading);
+  if (setting.kind !== 'flag') return [option as Option];
+  return [option as Option, new Option(`--no-${flag.slice(2)}`).hideHelp() as Option];
+}
+
+function defaultOf({ path, setting }: Leaf, defaults: TrainConfig | undefined): string {
+  if (setting.default === undefined) return 'must be given';
+  const value = path.reduce<unknown>(
+    (at, step) => (typeof at === 'object' && at !== null ? Reflect.get(at, step) : undefined),
+    defaults,
+  );
+  if (value === null || value === undefined) return `default: ${autoOf(setting)}`;
+  return `default: ${showValue(value)}`;
+}
+
+const autoOf = (setting: Setting): string => ('auto' in setting ? setting.auto : 'none');
