@@ -25,7 +25,6 @@ export interface LowerOptions {
  * @throws EdgewiseError where two different inputs share a name, or an op has no lowering.
  */
 export function lowerToOnnx(inputs: readonly Tensor[], outputs: readonly Tensor[], options: LowerOptions = {}): OnnxModel {
-  const writer = new GraphWriter(options.provider ?? 'cpu');
   const names = new Map<string, Tensor>();
   for (const x of [...inputs, ...topological(outputs).filter((node) => inputName(node) !== undefined)]) {
     const name = inputName(x);
@@ -36,6 +35,9 @@ export function lowerToOnnx(inputs: readonly Tensor[], outputs: readonly Tensor[
     names.set(name, x);
   }
   const outputNames = options.outputNames ?? outputs.map((_, i) => `output${i}`);
+  const clash = outputNames.find((name) => names.has(name));
+  if (clash !== undefined) throw new EdgewiseError(`lower: '${clash}' is the name of an input and of an output; rename the input.`);
+  const writer = new GraphWriter(options.provider ?? 'cpu', new Set([...names.keys(), ...outputNames]));
   return {
     irVersion,
     opsets: [
@@ -56,13 +58,16 @@ class GraphWriter implements Lowering {
   readonly provider: string;
   readonly #parent: GraphWriter | undefined;
   readonly #counter: { next: number };
+  /** Names that inputs and outputs bring, which no value inside may take. */
+  readonly #reserved: ReadonlySet<string>;
   readonly #nodes: OnnxNode[] = [];
   readonly #initializers: OnnxTensor[] = [];
   readonly #emitted = new Map<string, readonly string[]>();
   readonly #names = new Map<Tensor, string>();
 
-  constructor(provider: string, parent?: GraphWriter) {
+  constructor(provider: string, reserved: ReadonlySet<string>, parent?: GraphWriter) {
     this.provider = provider;
+    this.#reserved = reserved;
     this.#parent = parent;
     this.#counter = parent ? parent.#counter : { next: 0 };
   }
@@ -135,7 +140,10 @@ class GraphWriter implements Lowering {
   }
 
   #fresh(): string {
-    return `v${this.#counter.next++}`;
+    for (;;) {
+      const name = `v${this.#counter.next++}`;
+      if (!this.#reserved.has(name)) return name;
+    }
   }
 
   tensor(data: TypedArray, dtype: DType, shape: Shape): string {
@@ -158,7 +166,7 @@ class GraphWriter implements Lowering {
   }
 
   #body({ inputs, outputs, shared }: NonNullable<NodeOptions['body']>): OnnxGraph {
-    const child = new GraphWriter(this.provider, this);
+    const child = new GraphWriter(this.provider, this.#reserved, this);
     for (const [symbol, name] of shared) child.#names.set(symbol, name);
     // Inside a body, too, only ops with a lowering may remain.
     return child.graph(

@@ -20,6 +20,13 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
+/** Numbers of elements before, in and after `axes` axes from `axis` on: any tensor is [before, in, after]. */
+export const around = (shape: Shape, axis: number, axes = 1): [number, number, number] => [
+  sizeOf(shape.slice(0, axis)),
+  sizeOf(shape.slice(axis, axis + axes)),
+  sizeOf(shape.slice(axis + axes)),
+];
+
 /** NumPy broadcasting of any number of shapes; throws naming `op` and the shapes that do not fit. */
 export function broadcastShapes(op: string, ...shapes: readonly Shape[]): number[] {
   const rank = Math.max(0, ...shapes.map((shape) => shape.length));

@@ -1,0 +1,4 @@
+import { elementwiseCases } from './cases/elementwise.ts';
+import { runOpSuite } from './suite.ts';
+
+runOpSuite('elementwise', elementwiseCases);
