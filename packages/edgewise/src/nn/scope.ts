@@ -77,11 +77,12 @@ interface Declarations {
 export class Scope {
   readonly training: boolean;
   readonly dtype: DType;
-  readonly #path: string;
+  /** Dotted name of this place, '' at the root: what parameter names start with, and what layers name in errors. */
+  readonly path: string;
   readonly #declarations: Declarations;
 
   constructor(path: string, declarations: Declarations, training: boolean, dtype: DType) {
-    this.#path = path;
+    this.path = path;
     this.#declarations = declarations;
     this.training = training;
     this.dtype = dtype;
@@ -108,7 +109,9 @@ export class Scope {
     const buffer = this.#declarations.buffers.get(path);
     if (!buffer) throw new ConfigError(`update: there is no buffer '${path}' here; declare it first.`);
     if (!sameShape(next.shape, buffer.shape)) {
-      throw new ShapeError(`update: buffer '${path}' has shape ${showShape(buffer.shape)}, but its next value has ${showShape(next.shape)}.`);
+      throw new ShapeError(
+        `update: buffer '${path}' has shape ${showShape(buffer.shape)}, but its next value has ${showShape(next.shape)}.`,
+      );
     }
     this.#declarations.buffers.set(path, { ...buffer, next });
   }
@@ -116,22 +119,32 @@ export class Scope {
   /** Fresh uniform numbers in [0, 1), drawn by whoever runs the graph. */
   uniform(name: string, shape: Shape): Tensor {
     const path = this.#join(name);
-    if (this.#declarations.randoms.has(path)) throw new ConfigError(`uniform: random input '${path}' is declared twice; give each its own name.`);
+    if (this.#declarations.randoms.has(path))
+      throw new ConfigError(`uniform: random input '${path}' is declared twice; give each its own name.`);
     const symbol = input(`random.${path}`, shape, this.dtype);
     this.#declarations.randoms.set(path, { name: path, symbol });
     return symbol;
   }
 
   #join(name: string): string {
-    return this.#path === '' ? name : `${this.#path}.${name}`;
+    return this.path === '' ? name : `${this.path}.${name}`;
   }
 
-  #declare(table: Map<string, Declared>, kind: string, name: string, shape: Shape, init: Initializer, tags: readonly string[]): Declared {
+  #declare(
+    table: Map<string, Declared>,
+    kind: string,
+    name: string,
+    shape: Shape,
+    init: Initializer,
+    tags: readonly string[],
+  ): Declared {
     const path = this.#join(name);
     const known = table.get(path);
     if (known) {
       if (!sameShape(known.shape, shape)) {
-        throw new ConfigError(`${kind} '${path}' is declared with shape ${showShape(known.shape)} and again with ${showShape(shape)}; use another scope.`);
+        throw new ConfigError(
+          `${kind} '${path}' is declared with shape ${showShape(known.shape)} and again with ${showShape(shape)}; use another scope.`,
+        );
       }
       return known;
     }
