@@ -10,7 +10,7 @@
  * over (int32), then from {@link SPAN_HEADER} its numbers. To `results` go the totals of each span (float64).
  */
 import type { Expression } from './expression.ts';
-import type { Stage } from './plan.ts';
+import type { Stage, StageReduction } from './plan.ts';
 import { bytesOf, type VectorDType } from './space.ts';
 import { Code, op, simd, type, type ValueType } from './wasm.ts';
 
@@ -57,8 +57,11 @@ const INSTRUCTIONS: Readonly<Record<string, readonly [number, number]>> = {
   logicalNot: [simd.not, simd.not],
 };
 
-/** Registers in flight: enough independent sums to hide the latency of additions where a pass does little else. */
-const unrollOf = (stage: Stage): number => (stage.writes.length === 0 ? 4 : 2);
+/**
+ * Registers computed in one turn of the loop. Passes that write are bound by memory or by the divider, and measured no
+ * faster unrolled; in passes that only add up, one chain of additions would be as slow as its latency.
+ */
+const unrollOf = (stage: Stage): number => (stage.writes.length === 0 ? 4 : 1);
 
 export function emitStage(stage: Stage, dtype: VectorDType, importOf: ImportOf): Code {
   return new StageWriter(stage, dtype, importOf).write();
@@ -98,7 +101,7 @@ class StageWriter {
   #countUses(x: Expression): void {
     const seen = this.#uses.get(x) ?? 0;
     this.#uses.set(x, seen + 1);
-    if (seen === 0 && x.level === 'element') x.args.forEach((arg) => this.#countUses(arg));
+    if (seen === 0 && x.level === 'element') for (const arg of x.args) this.#countUses(arg);
   }
 
   write(): Code {
@@ -106,9 +109,9 @@ class StageWriter {
     const { globals, locals, vectors, reductions } = this.#stage;
     const size = bytesOf(this.#dtype);
     this.#prepareConstants();
-    globals.forEach((x, i) => this.#loadFixed(x, GLOBALS, globalsOffset(this.#stage) + i * size));
+    for (const [i, x] of globals.entries()) this.#loadFixed(x, GLOBALS, globalsOffset(this.#stage) + i * size);
     for (const vector of vectors) this.#address.set(vector, code.local(type.i32));
-    for (const reduction of reductions) this.#accumulators.push(this.#newAccumulators(reduction));
+    for (const { total } of reductions) this.#accumulators.push(this.#newAccumulators(total));
     for (const x of locals) this.#fixed.set(x, code.local(type.v128));
     const [count, tail] = [code.local(type.i32), code.local(type.i32)];
     const mask = code.local(type.v128);
@@ -123,10 +126,12 @@ class StageWriter {
           .set(this.#address.get(vector)!);
       });
       code.get(SPANS).scalarMemory(op.i32Load, 8, 2).set(tail);
-      locals.forEach((x, i) => this.#loadFixed(x, SPANS, SPAN_HEADER + i * size));
+      for (const [i, x] of locals.entries()) this.#loadFixed(x, SPANS, SPAN_HEADER + i * size);
       this.#clearAccumulators();
 
-      code.get(SPANS).scalarMemory(op.i32Load, 4, 2).i32(Math.log2(this.#unroll)).op(op.i32ShrU).tee(count);
+      code.get(SPANS).scalarMemory(op.i32Load, 4, 2);
+      if (this.#unroll > 1) code.i32(Math.log2(this.#unroll)).op(op.i32ShrU);
+      code.tee(count);
       code.when(() => {
         code.loop(() => {
           for (let copy = 0; copy < this.#unroll; copy++) this.#writeRegister(copy);
@@ -194,7 +199,7 @@ class StageWriter {
       if (x.op === 'sign') for (const value of [0, 1, -1]) this.#constant(value);
       if (x.op === 'isFinite') this.#constant(Number.POSITIVE_INFINITY);
     }
-    for (const { op: name } of this.#stage.reductions) if (name !== 'sum') this.#constant(neutral(name));
+    for (const { total } of this.#stage.reductions) if (total.op !== 'sum') this.#constant(neutral(total.op));
   }
 
   #constant(value: number): number {
@@ -219,9 +224,9 @@ class StageWriter {
     const code = this.#code;
     this.#offset = copy * REGISTER;
     this.#pending = new Map();
-    this.#stage.reductions.forEach((reduction, i) =>
-      this.#accumulate(reduction, this.#accumulatorsOf(i, reduction, copy)),
-    );
+    for (const [i, reduction] of this.#stage.reductions.entries()) {
+      this.#accumulate(reduction, this.#accumulatorsOf(i, reduction.total, copy));
+    }
     // All values first: a vector may be read by the value of another one.
     const values = this.#stage.writes.map(([name, value]) => {
       const local = code.local(type.v128);
@@ -349,7 +354,7 @@ class StageWriter {
   }
 
   #clearAccumulators(): void {
-    this.#stage.reductions.forEach(({ op: name }, i) => {
+    this.#stage.reductions.forEach(({ total: { op: name } }, i) => {
       for (const local of this.#accumulators[i]) {
         if (name === 'sum') this.#code.v128(new Array<number>(16).fill(0));
         else this.#code.get(this.#constant(neutral(name)));
@@ -358,7 +363,7 @@ class StageWriter {
     });
   }
 
-  #accumulate({ op: name, args: [arg] }: Expression, accumulators: readonly number[]): void {
+  #accumulate({ total: { op: name }, arg }: StageReduction, accumulators: readonly number[]): void {
     const code = this.#code;
     if (name !== 'sum') {
       this.#push(arg);
@@ -373,7 +378,7 @@ class StageWriter {
         .set(accumulators[0]);
       return;
     }
-    const locals = factorsOf({ op: name, args: [arg] }).map((factor) => {
+    const locals = factorsOf({ total: { op: name }, arg }).map((factor) => {
       const local = code.local(type.v128);
       this.#push(factor);
       if (this.#mask !== undefined) code.get(this.#mask).simd(simd.and);
@@ -401,7 +406,7 @@ class StageWriter {
   /** One float64 for each reduction, at the span's place in the results. */
   #storeTotals(): void {
     const code = this.#code;
-    this.#stage.reductions.forEach(({ op: name }, i) => {
+    this.#stage.reductions.forEach(({ total: { op: name } }, i) => {
       const combine = name === 'sum' ? INSTRUCTIONS.add[1] : this.#instruction(name === 'max' ? 'maximum' : 'minimum');
       const total = code.local(type.v128);
       this.#pushTree(this.#accumulators[i], combine);
@@ -448,6 +453,12 @@ const isSquare = (x: Expression): boolean => isProduct(x) && x.args[0] === x.arg
  * What a reduction reads. A sum forms products of elements in float64: squares of large float32 overflow, those of
  * small ones vanish.
  */
-function factorsOf({ op: name, args: [arg] }: Pick<Expression, 'op' | 'args'>): readonly Expression[] {
-  return name === 'sum' && isProduct(arg) ? [...new Set(arg.args)] : [arg];
+function factorsOf({
+  total,
+  arg,
+}: {
+  readonly total: Pick<Expression, 'op'>;
+  readonly arg: Expression;
+}): readonly Expression[] {
+  return total.op === 'sum' && isProduct(arg) ? [...new Set(arg.args)] : [arg];
 }

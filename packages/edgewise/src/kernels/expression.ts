@@ -1,12 +1,10 @@
 /**
- * @file Expressions of an update kernel: the tensor graph with levels in place of shapes, simplified.
+ * @file Expressions of an update kernel: the tensor graph with levels in place of shapes.
  *
- * Rewrites are exact, or change rounding only: a division of elements by a tame number becomes a product with its
- * reciprocal, and tame factors of elements are collected into one, both computed on the host in float64.
+ * What {@link Builder} simplifies is exact, or changes rounding only: a division of elements by a tame number becomes a
+ * product with its reciprocal, and tame factors of elements are collected into one, both computed on the host in float64.
  */
-import { EdgewiseError, ShapeError } from '../base/errors.ts';
-import { constantValues, inputName, type Tensor, topological } from '../tensor/tensor.ts';
-import { LEVELS, type Level, levelOf, type UpdateGraph } from './domain.ts';
+import { LEVELS, type Level } from './domain.ts';
 import { functions, predicates } from './functions.ts';
 
 export type Reduction = 'sum' | 'max' | 'min';
@@ -33,14 +31,28 @@ const finest = (args: readonly Expression[]): Level =>
 
 export const isReduction = (op: string): op is Reduction => op === 'sum' || op === 'max' || op === 'min';
 
+export interface BuilderOptions {
+  /** Number of the first expression made, above those of expressions that will be used as parts. Default 0. */
+  readonly firstId?: number;
+  /** Whether factors are regrouped, which makes new numbers for the host to compute; true by default. */
+  readonly regroup?: boolean;
+}
+
 /** Hash-consed expressions. */
-class Builder {
+export class Builder {
   readonly #known = new Map<string, Expression>();
+  readonly #firstId: number;
+  readonly #regroup: boolean;
+
+  constructor({ firstId = 0, regroup = true }: BuilderOptions = {}) {
+    this.#firstId = firstId;
+    this.#regroup = regroup;
+  }
 
   #intern(key: string, make: (id: number) => Expression): Expression {
     const known = this.#known.get(key);
     if (known) return known;
-    const made = make(this.#known.size);
+    const made = make(this.#firstId + this.#known.size);
     this.#known.set(key, made);
     return made;
   }
@@ -69,7 +81,8 @@ class Builder {
 
   #plain(op: string, args: readonly Expression[]): Expression {
     const bool = op === 'where' ? args[1].bool : predicates.has(op);
-    const level = finest(args);
+    // The host computes nothing it was not told to: what becomes equal for all elements is still computed with them.
+    const level = this.#regroup ? finest(args) : 'element';
     return this.#intern(`${op}(${args.map((arg) => arg.id).join()})`, (id) => ({
       id,
       op,
@@ -91,19 +104,20 @@ class Builder {
         return b.op === 'neg' ? this.apply('add', a, b.args[0]) : undefined;
       case 'neg':
         if (a.op === 'neg') return a.args[0];
-        return isScaled(a) ? this.apply('mul', a.args[0], this.apply('neg', a.args[1])) : undefined;
+        return this.#regroup && isScaled(a) ? this.apply('mul', a.args[0], this.apply('neg', a.args[1])) : undefined;
       case 'mul': {
         if (rankOf(a.level) < rankOf(b.level)) return this.apply('mul', b, a);
         if (is(b, 1)) return a;
         if (is(a, 1)) return b;
         if (is(b, -1)) return this.apply('neg', a);
-        if (a.level !== 'element' || !isFactor(b)) return undefined;
+        if (!this.#regroup || a.level !== 'element' || !isFactor(b)) return undefined;
         if (a.op === 'neg') return this.apply('mul', a.args[0], this.apply('neg', b));
         return isScaled(a) ? this.apply('mul', a.args[0], this.apply('mul', a.args[1], b)) : undefined;
       }
       case 'div':
         if (is(b, 1)) return a;
-        return a.level === 'element' && isFactor(b) ? this.apply('mul', a, this.apply('reciprocal', b)) : undefined;
+        if (!this.#regroup || a.level !== 'element' || !isFactor(b)) return undefined;
+        return this.apply('mul', a, this.apply('reciprocal', b));
       case 'reciprocal':
         return a.level === 'element' ? this.apply('div', this.constant(1), a) : undefined;
       case 'pow':
@@ -115,6 +129,12 @@ class Builder {
       case 'where':
         if (a.op === 'constant') return a.value !== 0 ? b : args[2];
         return b === args[2] ? b : undefined;
+      case 'logicalAnd':
+        if (a.op === 'constant') return a.value !== 0 ? b : a;
+        return b.op === 'constant' ? this.apply(op, b, a) : undefined;
+      case 'logicalOr':
+        if (a.op === 'constant') return a.value !== 0 ? a : b;
+        return b.op === 'constant' ? this.apply(op, b, a) : undefined;
       case 'logicalNot':
         return a.op === 'logicalNot' ? a.args[0] : undefined;
       default:
@@ -126,101 +146,14 @@ class Builder {
 const is = (x: Expression, value: number): boolean => x.op === 'constant' && x.value === value;
 
 /** A number below element level that may be regrouped. */
-const isFactor = (x: Expression): boolean => x.level !== 'element' && x.tame;
+export const isFactor = (x: Expression): boolean => x.level !== 'element' && x.tame;
 
 /** Elements times one factor. */
-const isScaled = (x: Expression): boolean => x.op === 'mul' && x.level === 'element' && isFactor(x.args[1]);
+export const isScaled = (x: Expression): boolean => x.op === 'mul' && x.level === 'element' && isFactor(x.args[1]);
 
 /** An update in expressions. */
 export interface Update {
   readonly writes: ReadonlyMap<string, Expression>;
   readonly results: ReadonlyMap<string, Expression>;
   readonly guards: readonly Expression[];
-}
-
-/**
- * Translates the tensor graph of an update.
- * @throws ShapeError for a shape that is none of the nominal ones, EdgewiseError for an op kernels do not have.
- */
-export function translate(graph: UpdateGraph): Update {
-  const { nominal } = graph;
-  const build = new Builder();
-  const known = new Map<Tensor, Expression>();
-  for (const [name, symbol] of Object.entries(graph.vectors))
-    known.set(symbol, build.leaf('vector', name, 'element', false));
-  for (const [name, { symbol, tame }] of Object.entries(graph.scalars))
-    known.set(symbol, build.leaf('scalar', name, levelOf(symbol, nominal), tame));
-
-  const visit = (root: Tensor): Expression => {
-    for (const tensor of topological([root])) if (!known.has(tensor)) known.set(tensor, node(tensor));
-    return known.get(root)!;
-  };
-
-  const node = (tensor: Tensor): Expression => {
-    const args = tensor.inputs.map((x) => known.get(x)!);
-    const { name } = tensor.op;
-    const level = levelOf(tensor, nominal);
-    const values = constantValues(tensor);
-    if (values) {
-      if (values.length === 1) return build.constant(values[0], tensor.dtype === 'bool');
-      throw new ShapeError(
-        `Update rule: ${tensor} is a table; kernels take constants of one value only. Feed it as a scalar or a slot.`,
-      );
-    }
-    if (inputName(tensor) !== undefined)
-      throw new EdgewiseError(
-        `Update rule: the input '${inputName(tensor)}' is none of the rule's symbols; use those the rule is given.`,
-      );
-    if (isReduction(name)) return reduction(name, tensor, args[0], level);
-    switch (name) {
-      case 'stopGradient':
-        return args[0];
-      case 'cast':
-        if (tensor.dtype === 'bool')
-          return args[0].bool ? args[0] : build.apply('logicalNot', build.apply('equal', args[0], build.constant(0)));
-        if (tensor.dtype !== 'float64') break;
-        return args[0].bool ? build.apply('where', args[0], build.constant(1), build.constant(0)) : args[0];
-      case 'reshape':
-      case 'expand':
-        // Broadcasting is implied; only a change of what the quantity belongs to would matter.
-        if (name === 'expand' || args[0].level === level) return args[0];
-        break;
-      case 'clip': {
-        const { low, high } = tensor.attrs as { readonly low: number; readonly high: number };
-        return build.apply('minimum', build.apply('maximum', args[0], build.constant(low)), build.constant(high));
-      }
-      case 'square':
-        return build.apply('mul', args[0], args[0]);
-      case 'relu':
-        return build.apply('maximum', args[0], build.constant(0));
-      case 'mod': {
-        const [a, b] = args;
-        return build.apply('sub', a, build.apply('mul', b, build.apply('floor', build.apply('div', a, b))));
-      }
-    }
-    if (name in functions) return build.apply(name, ...args);
-    if (tensor.op.decompose) return visit(tensor.op.decompose(tensor.inputs, tensor.attrs));
-    throw new EdgewiseError(
-      `Update rule: op '${name}' (${tensor}) is not available in update kernels; use elementwise ops and sum, max and min.`,
-    );
-  };
-
-  const reduction = (name: Reduction, tensor: Tensor, arg: Expression, level: Level): Expression => {
-    const { shape } = tensor.inputs[0];
-    const { axes } = tensor.attrs as { readonly axes: readonly number[] };
-    const reduced = axes.filter((axis) => shape[axis] !== 1);
-    if (reduced.length === 0) return arg;
-    // Rows and tensors are nested: what is left must be a prefix of [tensors, rows, columns].
-    const kept = shape.flatMap((extent, axis) => (extent !== 1 && !axes.includes(axis) ? [axis] : []));
-    if (kept.some((axis, i) => axis !== i)) {
-      throw new ShapeError(
-        `Update rule: ${name} over axes ${axes.join(', ')} of ${tensor.inputs[0]}; kernels reduce over axis 2 (a row), axes 1 and 2 (a tensor) or all.`,
-      );
-    }
-    return build.reduce(name, arg, level);
-  };
-
-  const translated = (tensors: Readonly<Record<string, Tensor>>) =>
-    new Map(Object.entries(tensors).map(([name, tensor]) => [name, visit(tensor)]));
-  return { writes: translated(graph.writes), results: translated(graph.results), guards: graph.guards.map(visit) };
 }

@@ -36,7 +36,7 @@ export const functions: Readonly<Record<string, Fn>> = {
     return x - low === 0.5 ? low + (low % 2 === 0 ? 0 : 1) : Math.round(x);
   },
   isFinite: (a) => bool(Number.isFinite(a)),
-  isNaN: (a) => bool(a !== a),
+  isNaN: (a) => bool(Number.isNaN(a)),
   where: (c, a, b) => (c !== 0 ? a : b),
   exp: Math.exp,
   log: Math.log,

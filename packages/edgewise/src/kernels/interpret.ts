@@ -26,7 +26,7 @@ export function interpretUpdate(graph: UpdateGraph, binding: Binding): BoundUpda
       const results = Object.entries(graph.results).map(([name, tensor]) => [name, run.numbers(tensor)] as const);
       for (const [name, parts] of written) {
         const vector = binding.vectors[name].view();
-        parts.forEach((part, k) => vector.set(part, binding.segments[active[k]].offset));
+        for (const [k, part] of parts.entries()) vector.set(part, binding.segments[active[k]].offset);
       }
       for (const [name, values] of results) {
         const to = binding.results[name];

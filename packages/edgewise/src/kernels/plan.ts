@@ -7,12 +7,19 @@
  * (how far the weights moved) shares the pass with the writes.
  */
 import type { Level } from './domain.ts';
-import { type Expression, isReduction, rankOf, type Update } from './expression.ts';
+import { Builder, type Expression, isReduction, rankOf, type Update } from './expression.ts';
+
+/** A total over elements that a stage yields. */
+export interface StageReduction {
+  /** The reduction as the host knows it. */
+  readonly total: Expression;
+  /** What is reduced. */
+  readonly arg: Expression;
+}
 
 /** One pass over the vector. */
 export interface Stage {
-  /** Reductions over elements whose totals this pass yields. */
-  readonly reductions: readonly Expression[];
+  readonly reductions: readonly StageReduction[];
   /** New elements by vector name; none but in the last stage. */
   readonly writes: readonly (readonly [name: string, value: Expression])[];
   /** Vectors read or written, by name. */
@@ -55,7 +62,10 @@ export function planUpdate(update: Update): Plan {
   );
   const end = Math.max(last, ...[...all].filter(overElements).map((x) => time.get(x)! - 1));
 
-  const reductionsOf = (stage: number) => [...all].filter((x) => overElements(x) && time.get(x) === stage + 1);
+  const reductionsOf = (stage: number) =>
+    [...all]
+      .filter((x) => overElements(x) && time.get(x) === stage + 1)
+      .map((total) => ({ total, arg: total.args[0] }));
   const stages = Array.from({ length: end + 1 }, (_, i) =>
     makeStage(reductionsOf(i), i === end ? [...update.writes] : []),
   );
@@ -92,7 +102,7 @@ function times(
   return time;
 }
 
-function makeStage(reductions: readonly Expression[], writes: Stage['writes']): Stage {
+function makeStage(reductions: Stage['reductions'], writes: Stage['writes']): Stage {
   const vectors = new Set<string>();
   const globals = new Set<Expression>();
   const locals = new Set<Expression>();
@@ -104,12 +114,12 @@ function makeStage(reductions: readonly Expression[], writes: Stage['writes']): 
     else if (x.level === 'element') x.args.forEach(visit);
     else if (x.op !== 'constant') (x.level === 'global' ? globals : locals).add(x);
   };
-  for (const reduction of reductions) visit(reduction.args[0]);
+  for (const { arg } of reductions) visit(arg);
   for (const [name, value] of writes) {
     visit(value);
     vectors.add(name);
   }
-  const parts = [...locals, ...reductions].map((x) => x.level);
+  const parts = [...locals, ...reductions.map(({ total }) => total)].map((x) => x.level);
   const finest = parts.reduce<Level>(
     (level, part) => (rankOf(part) > rankOf(level) ? part : level),
     reductions.length > 0 ? 'tensor' : 'global',
@@ -151,3 +161,36 @@ export function fingerprint(update: Update): string {
   ];
   return [...lines, ...outputs].join('\n');
 }
+
+/** Conditions of a stage that the host decides, other than by row: where their values are known, the stage is simpler. */
+export const conditionsOf = (stage: Stage): readonly Expression[] =>
+  [...stage.globals, ...stage.locals].filter((x) => x.bool && x.level !== 'row');
+
+/**
+ * The stage under known values of some of its conditions. Branches not taken are gone, with what only they read; a
+ * vector that would be written as it is read is not touched at all.
+ */
+export function specialize(stage: Stage, known: ReadonlyMap<Expression, boolean>): Stage {
+  if (known.size === 0) return stage;
+  const build = new Builder({ firstId: LAST_ID, regroup: false });
+  const done = new Map<Expression, Expression>();
+  const visit = (x: Expression): Expression => {
+    const value = known.get(x);
+    if (value !== undefined) return build.constant(value ? 1 : 0, true);
+    if (x.level !== 'element' || x.args.length === 0) return x;
+    const seen = done.get(x);
+    if (seen) return seen;
+    const made = build.apply(x.op, ...x.args.map(visit));
+    done.set(x, made);
+    return made;
+  };
+  const reductions = stage.reductions.map(({ total, arg }) => ({ total, arg: visit(arg) }));
+  const writes = stage.writes.map(([name, value]) => [name, visit(value)] as const);
+  return makeStage(
+    reductions,
+    writes.filter(([name, value]) => value.op !== 'vector' || value.name !== name),
+  );
+}
+
+/** Above the ids of all expressions of an update. */
+const LAST_ID = 2 ** 30;

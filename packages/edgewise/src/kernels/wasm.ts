@@ -299,7 +299,7 @@ export function encodeModule(
     ...section(2, (to) => {
       to.u32(imports.length + 1);
       to.name('env').name('memory').u8(2, 0, 1);
-      imports.forEach(({ name }, i) => to.name('host').name(name).u8(0).u32(i));
+      for (const [i, { name }] of imports.entries()) to.name('host').name(name).u8(0).u32(i);
     }),
     ...section(3, (to) => to.vector(functions, (out, f) => out.u32(imports.length + functions.indexOf(f)))),
     ...section(7, (to) =>

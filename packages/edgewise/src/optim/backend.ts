@@ -20,7 +20,7 @@ export interface Backend {
   bind(
     graphs: readonly [UpdateGraph, UpdateGraph],
     binding: Binding,
-  ): { readonly update: BoundUpdate; readonly codeBytes: number; readonly stages: number };
+  ): { readonly update: BoundUpdate; readonly codeBytes: () => number; readonly stages: number };
 }
 
 /** Fused kernels over the memory of `space`. */
@@ -39,7 +39,7 @@ export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
       const compiled = compileUpdate(graphs, dtype);
       return {
         update: compiled.bind(binding, space),
-        codeBytes: compiled.codeBytes,
+        codeBytes: () => compiled.codeBytes,
         stages: compiled.plan.stages.length,
       };
     },
@@ -50,7 +50,7 @@ export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
 export const interpreterBackend: Backend = {
   check() {},
   allocate: (layout) => new ParamVector(layout, 'float64'),
-  bind: (graphs, binding) => ({ update: interpretUpdate(graphs[0], binding), codeBytes: 0, stages: 0 }),
+  bind: (graphs, binding) => ({ update: interpretUpdate(graphs[0], binding), codeBytes: () => 0, stages: 0 }),
 };
 
 /** A zeroed vector over `layout` in the memory of `space`, which kernels and ONNX Runtime use without a copy. */

@@ -1,5 +1,15 @@
 /** @file Turns of phrase that update rules share. */
-import { add, div, isFinite, logicalNot, minimum, mul, type Operand, pow, sub } from '../tensor/ops/elementwise.ts';
+import {
+  add,
+  div,
+  isFinite as isFiniteNumber,
+  logicalNot,
+  minimum,
+  mul,
+  type Operand,
+  pow,
+  sub,
+} from '../tensor/ops/elementwise.ts';
 import { norm } from '../tensor/ops/reduce.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Refusal } from './definition.ts';
@@ -18,6 +28,6 @@ export const clipFactor = (gradientNorm: Tensor, limit: Tensor, eps: Operand): T
   minimum(div(limit, add(gradientNorm, eps)), 1);
 
 export const refuseUnlessFinite = (gradientNorm: Tensor): Refusal => ({
-  when: logicalNot(isFinite(gradientNorm)),
+  when: logicalNot(isFiniteNumber(gradientNorm)),
   because: 'the gradient norm is not finite',
 });

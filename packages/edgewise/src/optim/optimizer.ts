@@ -115,8 +115,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   readonly layout: ParamLayout;
   /** The state by name, laid out as the parameters. */
   readonly slots: Readonly<Record<string, ParamVector>>;
-  /** Size of the compiled updates, and how many stages (passes over the vector) a step takes. */
-  codeBytes = 0;
+  /** Stages, that is passes over the vector, that a step takes. */
   stages = 0;
   readonly #settings: { values: Values<H>; readonly groups: readonly Group<H>[]; readonly frozen: Match | undefined };
   readonly #target: OptimizerTarget;
@@ -138,6 +137,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   readonly #perTensorCount: boolean;
   readonly #levels = new Map<string, Level>();
   readonly #tame = new Set<string>();
+  #codeBytes: (() => number)[] = [];
 
   /** @internal Use {@link createOptimizer}. */
   constructor(
@@ -178,6 +178,11 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   /** Gradient evaluations a step needs beside the one that `grad` holds at its beginning. */
   get furtherEvaluations(): number {
     return this.definition.phases.filter(({ evaluate }, i) => evaluate !== undefined && i > 0).length;
+  }
+
+  /** Size of the WebAssembly code compiled so far: stages are compiled when they first run. */
+  get codeBytes(): number {
+    return this.#codeBytes.reduce((sum, bytes) => sum + bytes(), 0);
   }
 
   /** The learning rate used where a step is told none. */
@@ -478,7 +483,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       ]),
     );
     this.#updates = [];
-    this.codeBytes = 0;
+    this.#codeBytes = [];
     this.stages = 0;
     for (const name of [WHEN, RESTART]) this.#numbers[name] = new Float64Array(1);
     const bind = (graphs: GraphPair | undefined): BoundUpdate | undefined => {
@@ -492,7 +497,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       });
       update.activate(this.#active);
       this.#updates.push(update);
-      this.codeBytes += codeBytes;
+      this.#codeBytes.push(codeBytes);
       this.stages += stages;
       return update;
     };

@@ -95,7 +95,7 @@ export function worstError<H extends Schema, S extends string, C extends string>
 ): number {
   const erased: OptimizerDefinition = definition;
   const { optimizer, theta, grad, layout } = rig(engine, erased, { values: valuesOf(entry) }, goldenParams(file));
-  entry.initial.forEach((values, i) => theta.set(`p${i}`, values));
+  for (const [i, values] of entry.initial.entries()) theta.set(`p${i}`, values);
   let worst = 0;
   for (let k = 0; k < steps; k++) {
     const absent: string[] = [];
