@@ -18,7 +18,11 @@ export function jvp(outputs: readonly Tensor[], wrt: readonly Tensor[], tangents
 }
 
 /** As {@link jvp}, with undefined for zero derivatives. */
-export function pushForward(outputs: readonly Tensor[], wrt: readonly Tensor[], tangents: readonly MaybeTensor[]): MaybeTensor[] {
+export function pushForward(
+  outputs: readonly Tensor[],
+  wrt: readonly Tensor[],
+  tangents: readonly MaybeTensor[],
+): MaybeTensor[] {
   const known = new Map<Tensor, Tensor>();
   wrt.forEach((x, i) => {
     const t = tangents[i];
@@ -43,5 +47,7 @@ function pushThrough(tensor: Tensor, tangents: readonly MaybeTensor[]): MaybeTen
   if (op.jvp) return op.jvp(tensor, tangents);
   const expanded = decomposed(tensor);
   if (expanded) return pushForward([expanded], tensor.inputs, tangents)[0];
-  throw new DerivativeError(`jvp: op '${op.name}' on ${tensor.inputs.map((x) => showShape(x.shape)).join(', ')} has no derivative; use stopGradient if none is wanted.`);
+  throw new DerivativeError(
+    `jvp: op '${op.name}' on ${tensor.inputs.map((x) => showShape(x.shape)).join(', ')} has no derivative; use stopGradient if none is wanted.`,
+  );
 }

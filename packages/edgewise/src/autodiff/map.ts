@@ -38,9 +38,14 @@ const mapOp: OpDef<MapAttrs> = {
   lower: (to, inputs, { attrs }) => {
     const { body, symbols, mapped } = attrs;
     const shared = symbols.slice(mapped).map((symbol, k): [Tensor, string] => [symbol, inputs[mapped + k]]);
-    return to.node('Scan', inputs.slice(0, mapped), { num_scan_inputs: int(mapped), scan_input_axes: ints(new Array(mapped).fill(0)) }, {
-      body: { attr: 'body', inputs: symbols.slice(0, mapped), shared, outputs: [body] },
-    });
+    return to.node(
+      'Scan',
+      inputs.slice(0, mapped),
+      { num_scan_inputs: int(mapped), scan_input_axes: ints(new Array(mapped).fill(0)) },
+      {
+        body: { attr: 'body', inputs: symbols.slice(0, mapped), shared, outputs: [body] },
+      },
+    );
   },
   vjp: (node, g, needed) => {
     const { body, symbols, mapped, count } = node.attrs;
@@ -71,7 +76,12 @@ const mapOp: OpDef<MapAttrs> = {
     const shared = moving.filter(({ k }) => k >= mapped);
     return mapWith(
       pushed,
-      [...symbols.slice(0, mapped), ...each.map(({ seed }) => seed), ...symbols.slice(mapped), ...shared.map(({ seed }) => seed)],
+      [
+        ...symbols.slice(0, mapped),
+        ...each.map(({ seed }) => seed),
+        ...symbols.slice(mapped),
+        ...shared.map(({ seed }) => seed),
+      ],
       mapped + each.length,
       count,
       [
@@ -91,7 +101,13 @@ function placeholder(like: Tensor): Tensor {
   return input(`map.${placeholders++}`, like.shape, like.dtype);
 }
 
-function mapWith(body: Tensor, symbols: readonly Tensor[], mapped: number, count: number, inputs: readonly Tensor[]): Tensor {
+function mapWith(
+  body: Tensor,
+  symbols: readonly Tensor[],
+  mapped: number,
+  count: number,
+  inputs: readonly Tensor[],
+): Tensor {
   return make(mapOp, inputs, { body, symbols: [...symbols], mapped, count });
 }
 
@@ -106,14 +122,21 @@ export function mapExamples(body: Tensor, examples: ReadonlyMap<Tensor, Tensor>)
   const symbols = [...examples.keys()];
   const batches = [...examples.values()];
   const count = batches[0]?.shape[0];
-  if (count === undefined) throw new ShapeError('mapExamples: no examples were given; name at least one symbol and its batch.');
+  if (count === undefined)
+    throw new ShapeError('mapExamples: no examples were given; name at least one symbol and its batch.');
   symbols.forEach((symbol, k) => {
     expectShape('mapExamples', `the batch of ${symbol}`, batches[k], [count, ...symbol.shape]);
   });
   // Everything else the body reads from outside is the same for all examples.
   const shared = inputsOf([body]).filter((x) => !examples.has(x));
   const inner = shared.map(placeholder);
-  return mapWith(substitute(body, new Map(shared.map((x, k) => [x, inner[k]]))), [...symbols, ...inner], symbols.length, count, [...batches, ...shared]);
+  return mapWith(
+    substitute(body, new Map(shared.map((x, k) => [x, inner[k]]))),
+    [...symbols, ...inner],
+    symbols.length,
+    count,
+    [...batches, ...shared],
+  );
 }
 
 /** `root` with some symbols replaced by others of the same type. */

@@ -43,7 +43,11 @@ export function pullBack(
     const tensor = order[i];
     const g = pending.get(tensor);
     if (g === undefined || (partial && targets.has(tensor)) || tensor.inputs.length === 0) continue;
-    pullThrough(tensor, g, tensor.inputs.map((x) => active.has(x))).forEach((part, k) => send(tensor.inputs[k], part));
+    pullThrough(
+      tensor,
+      g,
+      tensor.inputs.map((x) => active.has(x)),
+    ).forEach((part, k) => send(tensor.inputs[k], part));
   }
   return wrt.map((x) => pending.get(x));
 }
@@ -54,7 +58,9 @@ function pullThrough(tensor: Tensor, g: Tensor, needed: readonly boolean[]): rea
   if (op.vjp) return op.vjp(tensor, g, needed);
   const expanded = decomposed(tensor);
   if (expanded) return pullThroughParts(tensor, expanded, g);
-  throw new DerivativeError(`vjp: op '${op.name}' on ${tensor.inputs.map((x) => showShape(x.shape)).join(', ')} has no derivative; use stopGradient if none is wanted.`);
+  throw new DerivativeError(
+    `vjp: op '${op.name}' on ${tensor.inputs.map((x) => showShape(x.shape)).join(', ')} has no derivative; use stopGradient if none is wanted.`,
+  );
 }
 
 /** Derivative of an op that is defined by its parts. */
@@ -74,13 +80,15 @@ function pullThroughParts(tensor: Tensor, expanded: Tensor, g: Tensor): MaybeTen
 export function influenced(order: readonly Tensor[], sources: ReadonlySet<Tensor>): Set<Tensor> {
   const active = new Set<Tensor>();
   for (const tensor of order) {
-    if (sources.has(tensor) || (!tensor.op.flat && isFloat(tensor.dtype) && tensor.inputs.some((x) => active.has(x)))) active.add(tensor);
+    if (sources.has(tensor) || (!tensor.op.flat && isFloat(tensor.dtype) && tensor.inputs.some((x) => active.has(x))))
+      active.add(tensor);
   }
   return active;
 }
 
 export function checkWrt(what: string, wrt: readonly Tensor[]): void {
   for (const x of wrt) {
-    if (!isFloat(x.dtype)) throw new ShapeError(`${what}: ${x} is not floating point, so nothing can be differentiated with respect to it.`);
+    if (!isFloat(x.dtype))
+      throw new ShapeError(`${what}: ${x} is not floating point, so nothing can be differentiated with respect to it.`);
   }
 }

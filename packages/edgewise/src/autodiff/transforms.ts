@@ -27,7 +27,12 @@ export function hvp(loss: Tensor, wrt: readonly Tensor[], v: readonly MaybeTenso
  * Generalised Gauss-Newton product Jᵀ H_out J v (Schraudolph 2002), where J is the Jacobian of `outputs`
  * (the network's logits) in `wrt` and H_out the Hessian of `loss` in `outputs` alone.
  */
-export function ggnvp(loss: Tensor, outputs: readonly Tensor[], wrt: readonly Tensor[], v: readonly MaybeTensor[]): Tensor[] {
+export function ggnvp(
+  loss: Tensor,
+  outputs: readonly Tensor[],
+  wrt: readonly Tensor[],
+  v: readonly MaybeTensor[],
+): Tensor[] {
   expectScalar('ggnvp', loss);
   const pushed = pushForward(outputs, wrt, v);
   const curved = pushForward(grad(loss, outputs), outputs, pushed);
@@ -36,6 +41,8 @@ export function ggnvp(loss: Tensor, outputs: readonly Tensor[], wrt: readonly Te
 
 export function expectScalar(what: string, loss: Tensor): void {
   if (loss.size !== 1) {
-    throw new ShapeError(`${what}: the loss has shape ${showShape(loss.shape)}, but a scalar is wanted; take its mean or sum.`);
+    throw new ShapeError(
+      `${what}: the loss has shape ${showShape(loss.shape)}, but a scalar is wanted; take its mean or sum.`,
+    );
   }
 }

@@ -16,7 +16,11 @@ export function rewrite(outputs: readonly Tensor[], rule: (node: Tensor) => Tens
 export function expandComposites(outputs: readonly Tensor[], provider: string): Tensor[] {
   return rewrite(outputs, (node) => {
     const { op, inputs } = node;
-    if (inputs.length === 0 || (op.lower && !op.decomposeOn?.some((lacking) => lacking === provider || lacking === node.dtype))) return node;
+    if (
+      inputs.length === 0 ||
+      (op.lower && !op.decomposeOn?.some((lacking) => lacking === provider || lacking === node.dtype))
+    )
+      return node;
     const parts = decomposed(node);
     return parts ? expandComposites([parts], provider)[0] : node;
   });

@@ -1,11 +1,11 @@
 import { DeviceError, EdgewiseError } from '../base/errors.ts';
-import { expandComposites } from './expand.ts';
-import { simplify } from './simplify.ts';
 import type { OnnxAttr, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from '../onnx/model.ts';
 import { type DType, encode, type TypedArray } from '../tensor/dtype.ts';
 import type { Lowering, NodeAttr, NodeOptions } from '../tensor/lowering.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { constantOp, constantValues, inputName, isA, type Tensor, topological } from '../tensor/tensor.ts';
+import { expandComposites } from './expand.ts';
+import { simplify } from './simplify.ts';
 
 /** Operator sets our lowerings are written for; ONNX Runtime 1.20 and later run them. */
 const opset = 21;
@@ -24,19 +24,29 @@ export interface LowerOptions {
  *
  * @throws EdgewiseError where two different inputs share a name, or an op has no lowering.
  */
-export function lowerToOnnx(inputs: readonly Tensor[], outputs: readonly Tensor[], options: LowerOptions = {}): OnnxModel {
+export function lowerToOnnx(
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  options: LowerOptions = {},
+): OnnxModel {
   const names = new Map<string, Tensor>();
   for (const x of [...inputs, ...topological(outputs).filter((node) => inputName(node) !== undefined)]) {
     const name = inputName(x);
-    if (name === undefined) throw new EdgewiseError(`lower: ${x} is listed as an input but is the result of an op; list inputs only.`);
+    if (name === undefined)
+      throw new EdgewiseError(`lower: ${x} is listed as an input but is the result of an op; list inputs only.`);
     const other = names.get(name) ?? x;
-    if (other !== x) throw new EdgewiseError(`lower: two inputs are called '${name}': ${other} and ${x}; give each its own name.`);
-    if (!inputs.includes(x)) throw new EdgewiseError(`lower: the outputs depend on input '${name}', which is not listed as an input; list it.`);
+    if (other !== x)
+      throw new EdgewiseError(`lower: two inputs are called '${name}': ${other} and ${x}; give each its own name.`);
+    if (!inputs.includes(x))
+      throw new EdgewiseError(
+        `lower: the outputs depend on input '${name}', which is not listed as an input; list it.`,
+      );
     names.set(name, x);
   }
   const outputNames = options.outputNames ?? outputs.map((_, i) => `output${i}`);
   const clash = outputNames.find((name) => names.has(name));
-  if (clash !== undefined) throw new EdgewiseError(`lower: '${clash}' is the name of an input and of an output; rename the input.`);
+  if (clash !== undefined)
+    throw new EdgewiseError(`lower: '${clash}' is the name of an input and of an output; rename the input.`);
   const writer = new GraphWriter(options.provider ?? 'cpu', new Set([...names.keys(), ...outputNames]));
   return {
     irVersion,
@@ -51,7 +61,11 @@ export function lowerToOnnx(inputs: readonly Tensor[], outputs: readonly Tensor[
   };
 }
 
-const valueInfo = (name: string, { dtype, shape }: { dtype: DType; shape: Shape }): OnnxValueInfo => ({ name, dtype, dims: shape });
+const valueInfo = (name: string, { dtype, shape }: { dtype: DType; shape: Shape }): OnnxValueInfo => ({
+  name,
+  dtype,
+  dims: shape,
+});
 
 /** Collects the nodes of one graph. A child graph sees its parent's values, as in ONNX. */
 class GraphWriter implements Lowering {
@@ -72,11 +86,23 @@ class GraphWriter implements Lowering {
     this.#counter = parent ? parent.#counter : { next: 0 };
   }
 
-  graph(name: string, inputs: readonly Tensor[], outputs: readonly Tensor[], outputNames: readonly string[]): OnnxGraph {
+  graph(
+    name: string,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    outputNames: readonly string[],
+  ): OnnxGraph {
     for (const x of inputs) this.#names.set(x, this.#parent ? this.#fresh() : inputName(x)!);
     for (const node of topological(outputs)) this.#write(node);
     outputs.forEach((output, i) => {
-      this.#nodes.push({ opType: 'Identity', domain: '', name: '', inputs: [this.#nameOf(output)], outputs: [outputNames[i]], attrs: {} });
+      this.#nodes.push({
+        opType: 'Identity',
+        domain: '',
+        name: '',
+        inputs: [this.#nameOf(output)],
+        outputs: [outputNames[i]],
+        attrs: {},
+      });
     });
     return {
       name,
@@ -105,7 +131,9 @@ class GraphWriter implements Lowering {
       return;
     }
     if (!tensor.op.lower) {
-      throw new DeviceError(`lower: op '${tensor.op.name}' has no ONNX lowering; run it on the interpreter or give the op one.`);
+      throw new DeviceError(
+        `lower: op '${tensor.op.name}' has no ONNX lowering; run it on the interpreter or give the op one.`,
+      );
     }
     const inputs = tensor.inputs.map((x) => this.#nameOf(x));
     this.#names.set(tensor, tensor.op.lower(this, inputs, tensor));
@@ -115,14 +143,26 @@ class GraphWriter implements Lowering {
     const size = sizeOf(shape);
     if (values.length === size) return this.tensor(encode(values, dtype), dtype, shape);
     // A filled tensor takes no room in the model.
-    return size <= 1 ? this.tensor(encode(values.slice(0, size), dtype), dtype, shape) : this.node('Expand', [this.scalar(values[0], dtype), this.ints(shape)]);
+    return size <= 1
+      ? this.tensor(encode(values.slice(0, size), dtype), dtype, shape)
+      : this.node('Expand', [this.scalar(values[0], dtype), this.ints(shape)]);
   }
 
-  node(opType: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>> = {}, options: NodeOptions = {}): string {
+  node(
+    opType: string,
+    inputs: readonly string[],
+    attrs: Readonly<Record<string, NodeAttr>> = {},
+    options: NodeOptions = {},
+  ): string {
     return this.nodes(opType, inputs, attrs, options)[0];
   }
 
-  nodes(opType: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>>, options: NodeOptions): readonly string[] {
+  nodes(
+    opType: string,
+    inputs: readonly string[],
+    attrs: Readonly<Record<string, NodeAttr>>,
+    options: NodeOptions,
+  ): readonly string[] {
     const { outputs = 1, domain = '', body } = options;
     const key = body ? `#${this.#counter.next}` : `${domain}.${opType}(${inputs.join()})${JSON.stringify(attrs)}`;
     const known = this.#known(key);
@@ -162,7 +202,11 @@ class GraphWriter implements Lowering {
   }
 
   ints(values: readonly number[]): string {
-    return this.tensor(BigInt64Array.from(values, (value) => BigInt(value)), 'int64', [values.length]);
+    return this.tensor(
+      BigInt64Array.from(values, (value) => BigInt(value)),
+      'int64',
+      [values.length],
+    );
   }
 
   #body({ inputs, outputs, shared }: NonNullable<NodeOptions['body']>): OnnxGraph {
@@ -179,26 +223,47 @@ class GraphWriter implements Lowering {
 }
 
 /** Renames a value to the output it is copied to, where the copy is its only reason to have a name of its own. */
-function withoutCopies(nodes: readonly OnnxNode[], inputs: ReadonlySet<string>, initializers: readonly OnnxTensor[]): OnnxNode[] {
+function withoutCopies(
+  nodes: readonly OnnxNode[],
+  inputs: ReadonlySet<string>,
+  initializers: readonly OnnxTensor[],
+): OnnxNode[] {
   const fixed = new Set([...inputs, ...initializers.map((tensor) => tensor.name)]);
   const produced = new Set(nodes.flatMap((node) => node.outputs));
   const renamed = new Map<string, string>();
   const kept = nodes.filter((node) => {
     const [source] = node.inputs;
-    const copies = node.opType === 'Identity' && node.name === '' && !fixed.has(source) && produced.has(source) && !renamed.has(source);
+    const copies =
+      node.opType === 'Identity' &&
+      node.name === '' &&
+      !fixed.has(source) &&
+      produced.has(source) &&
+      !renamed.has(source);
     if (copies) renamed.set(source, node.outputs[0]);
     return !copies;
   });
   const rename = (name: string) => renamed.get(name) ?? name;
-  return kept.map((node) => ({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename), attrs: renameIn(node.attrs, rename) }));
+  return kept.map((node) => ({
+    ...node,
+    inputs: node.inputs.map(rename),
+    outputs: node.outputs.map(rename),
+    attrs: renameIn(node.attrs, rename),
+  }));
 }
 
 /** Sub-graphs read outer values by name, so they follow a renaming. */
-function renameIn(attrs: Readonly<Record<string, OnnxAttr>>, rename: (name: string) => string): Readonly<Record<string, OnnxAttr>> {
+function renameIn(
+  attrs: Readonly<Record<string, OnnxAttr>>,
+  rename: (name: string) => string,
+): Readonly<Record<string, OnnxAttr>> {
   if (!Object.values(attrs).some((attr) => attr.type === 'graph')) return attrs;
   const entries = Object.entries(attrs).map(([key, attr]): [string, OnnxAttr] => {
     if (attr.type !== 'graph') return [key, attr];
-    const nodes = attr.value.nodes.map((node) => ({ ...node, inputs: node.inputs.map(rename), attrs: renameIn(node.attrs, rename) }));
+    const nodes = attr.value.nodes.map((node) => ({
+      ...node,
+      inputs: node.inputs.map(rename),
+      attrs: renameIn(node.attrs, rename),
+    }));
     return [key, { type: 'graph', value: { ...attr.value, nodes } }];
   });
   return Object.fromEntries(entries);

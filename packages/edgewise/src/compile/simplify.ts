@@ -1,10 +1,10 @@
-import { encode, decode, isFloat } from '../tensor/dtype.ts';
+import { decode, encode, isFloat } from '../tensor/dtype.ts';
+import { evaluate } from '../tensor/evaluate.ts';
 import * as ew from '../tensor/ops/elementwise.ts';
 import { expand, expandOp, reshape, transpose, transposeOp } from '../tensor/ops/layout.ts';
 import { matmul, matmulOp } from '../tensor/ops/matmul.ts';
 import { sameShape } from '../tensor/shape.ts';
 import { constant, constantOp, isA, type Tensor, topological, uniformValue } from '../tensor/tensor.ts';
-import { evaluate } from '../tensor/evaluate.ts';
 import { rewrite } from './expand.ts';
 
 /** Constants larger than this are left to the device: folding them would grow the model. */
@@ -55,7 +55,10 @@ function withoutRepeats(node: Tensor, rebuild: (inputs: readonly Tensor[]) => Te
     return isA(x, expandOp) ? x.inputs[0] : x;
   });
   if (shrunk.every((x, i) => x === node.inputs[i])) return undefined;
-  for (const candidate of [shrunk, ...node.inputs.map((_, i) => node.inputs.map((x, k) => (k === i ? shrunk[k] : x)))]) {
+  for (const candidate of [
+    shrunk,
+    ...node.inputs.map((_, i) => node.inputs.map((x, k) => (k === i ? shrunk[k] : x))),
+  ]) {
     if (candidate.every((x, i) => x === node.inputs[i])) continue;
     const rebuilt = rebuild(candidate);
     if (sameShape(rebuilt.shape, node.shape)) return rebuilt;
@@ -131,7 +134,14 @@ const rules: Readonly<Record<string, Rule>> = {
   neg: (node) => {
     const [x] = node.inputs;
     const inner = scaled(x);
-    return negated(x) ?? (x.op.name === 'sub' ? ew.sub(x.inputs[1], x.inputs[0]) : inner && isFloat(x.dtype) ? ew.mul(inner.of, -inner.by) : undefined);
+    return (
+      negated(x) ??
+      (x.op.name === 'sub'
+        ? ew.sub(x.inputs[1], x.inputs[0])
+        : inner && isFloat(x.dtype)
+          ? ew.mul(inner.of, -inner.by)
+          : undefined)
+    );
   },
   reshape: (node) => {
     const [x] = node.inputs;
@@ -184,4 +194,3 @@ export function countOps(outputs: readonly Tensor[]): Map<string, number> {
   }
   return counts;
 }
-

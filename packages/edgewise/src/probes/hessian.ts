@@ -29,7 +29,14 @@ export interface HessianOperator extends LinearOperator {
  * The Hessian of a loss over the parameter vector as a linear operator: exact products, forward over reverse,
  * about two gradients' time each. Vectors have the layout's size, padding included and zero.
  */
-export async function hessian({ device, loss, params, layout, weights, batches }: HessianOptions): Promise<HessianOperator> {
+export async function hessian({
+  device,
+  loss,
+  params,
+  layout,
+  weights,
+  batches,
+}: HessianOptions): Promise<HessianOperator> {
   const [first] = params;
   if (batches.length === 0) throw new ShapeError('hessian: no batches were given; at least one is wanted.');
   const directions = params.map((p, i) => input(`direction.${i}`, p.shape, p.dtype));
@@ -37,8 +44,12 @@ export async function hessian({ device, loss, params, layout, weights, batches }
   const program = await device.compile([...params, ...directions, ...fed], hvp(loss, params, directions));
   const memory = () => (first.dtype === 'float64' ? new Float64Array(layout.size) : new Float32Array(layout.size));
   const [direction, product] = [memory(), memory()];
-  const window = (vector: Vector) => layout.segments.map(({ offset, length }) => vector.subarray(offset, offset + length));
-  const own = [...params.map((p, i) => [p, weights[i]] as const), ...directions.map((d, i) => [d, window(direction)[i]] as const)];
+  const window = (vector: Vector) =>
+    layout.segments.map(({ offset, length }) => vector.subarray(offset, offset + length));
+  const own = [
+    ...params.map((p, i) => [p, weights[i]] as const),
+    ...directions.map((d, i) => [d, window(direction)[i]] as const),
+  ];
   const calls = batches.map((batch) => program.bind(new Map<Tensor, TypedArray>([...own, ...batch]), window(product)));
   return {
     size: layout.size,

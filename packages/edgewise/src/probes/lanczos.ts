@@ -41,13 +41,20 @@ export interface LanczosResult {
  *
  * @throws ConfigError for a start of zeros, the wrong length or no steps; NonFiniteError where a product is not finite.
  */
-export async function lanczos(operator: LinearOperator, { start, steps, tolerance = 0 }: LanczosOptions): Promise<LanczosResult> {
+export async function lanczos(
+  operator: LinearOperator,
+  { start, steps, tolerance = 0 }: LanczosOptions,
+): Promise<LanczosResult> {
   if (start.length !== operator.size) {
-    throw new ConfigError(`lanczos: the start vector has ${start.length} entries, but the operator acts on ${operator.size}.`);
+    throw new ConfigError(
+      `lanczos: the start vector has ${start.length} entries, but the operator acts on ${operator.size}.`,
+    );
   }
-  if (!Number.isInteger(steps) || steps < 1) throw new ConfigError(`lanczos: ${steps} steps were asked for; give a whole number of at least 1.`);
+  if (!Number.isInteger(steps) || steps < 1)
+    throw new ConfigError(`lanczos: ${steps} steps were asked for; give a whole number of at least 1.`);
   const norm = length(start);
-  if (!(norm > 0 && Number.isFinite(norm))) throw new ConfigError('lanczos: the start vector is zero or not finite; draw a random one.');
+  if (!(norm > 0 && Number.isFinite(norm)))
+    throw new ConfigError('lanczos: the start vector is zero or not finite; draw a random one.');
   const basis = [start.slice()];
   scale(basis[0], 1 / norm);
   const diagonal: number[] = [];
@@ -58,7 +65,9 @@ export async function lanczos(operator: LinearOperator, { start, steps, toleranc
     await operator.apply(v, w);
     const alpha = dot(v, w);
     if (!Number.isFinite(alpha)) {
-      throw new NonFiniteError(`lanczos: product ${basis.length} is not finite; the loss or its derivatives overflow at these weights.`);
+      throw new NonFiniteError(
+        `lanczos: product ${basis.length} is not finite; the loss or its derivatives overflow at these weights.`,
+      );
     }
     diagonal.push(alpha);
     for (let pass = 0; pass < 2; pass++) {
@@ -68,7 +77,11 @@ export async function lanczos(operator: LinearOperator, { start, steps, toleranc
     const result = summarize(basis, diagonal, offDiagonal, beta);
     // An invariant space was found: what follows would be rounding noise.
     const exhausted = beta <= 1e-7 * Math.max(...result.ritzValues.map(Math.abs));
-    if (basis.length === Math.min(steps, operator.size) || exhausted || result.residual <= tolerance * Math.abs(result.eigenvalue)) {
+    if (
+      basis.length === Math.min(steps, operator.size) ||
+      exhausted ||
+      result.residual <= tolerance * Math.abs(result.eigenvalue)
+    ) {
       return { ...result, vector: combine(basis, result.weights), products: basis.length };
     }
     offDiagonal.push(beta);
@@ -77,7 +90,12 @@ export async function lanczos(operator: LinearOperator, { start, steps, toleranc
   }
 }
 
-function summarize(basis: readonly Vector[], diagonal: readonly number[], offDiagonal: readonly number[], beta: number) {
+function summarize(
+  basis: readonly Vector[],
+  diagonal: readonly number[],
+  offDiagonal: readonly number[],
+  beta: number,
+) {
   const { values, vectors } = tridiagonalEigen(diagonal, offDiagonal);
   const last = basis.length - 1;
   const residuals = Float64Array.from(vectors, (vector) => Math.abs(beta * vector[last]));

@@ -1,6 +1,7 @@
 import { ConfigError } from '../base/errors.ts';
 import { type Key, normal } from '../base/random.ts';
 import type { Batches } from '../data/batches.ts';
+import type { Optimizer } from '../optim/optimizer.ts';
 import { ParamVector } from '../params/vector.ts';
 import type { Network } from '../train/network.ts';
 import { crossEntropyObjective } from '../train/objective.ts';
@@ -10,6 +11,8 @@ import { lanczos } from './lanczos.ts';
 
 export interface SharpnessOptions {
   readonly network: Network;
+  /** Whose stability threshold is reported beside the sharpness; none where absent. */
+  readonly optimizer?: Optimizer;
   /** Where the examples come from; the first `examples` of its data set are used, always the same. */
   readonly batches: Batches;
   /** Examples of the fixed subset, at most the data set. */
@@ -33,18 +36,28 @@ export interface SharpnessOptions {
  * Cost: up to `products` Hessian-vector products on the subset, about two gradients each; memory: one vector for each product.
  */
 export async function sharpness(options: SharpnessOptions): Promise<Probe> {
-  const { network, batches, examples, every, key, products = 12, tolerance = 0.01 } = options;
+  const { network, optimizer, batches, examples, every, key, products = 12, tolerance = 0.01 } = options;
   const { count, name } = batches.dataset;
   if (!Number.isInteger(examples) || examples < 1 || examples > count) {
-    throw new ConfigError(`The sharpness probe wants ${examples} examples; data set '${name}' has ${count}, give 1 to ${count}.`);
+    throw new ConfigError(
+      `The sharpness probe wants ${examples} examples; data set '${name}' has ${count}, give 1 to ${count}.`,
+    );
   }
   const size = chunkOf(examples);
   const objective = network.objective.name === 'crossEntropy' ? crossEntropyObjective() : network.objective;
   const chunks = Array.from({ length: examples / size }, (_, chunk) => {
     const indices = Uint32Array.from({ length: size }, (_, i) => chunk * size + i);
-    const x = network.dtype === 'float64' ? new Float64Array(size * batches.inputSize) : new Float32Array(size * batches.inputSize);
+    const x =
+      network.dtype === 'float64'
+        ? new Float64Array(size * batches.inputSize)
+        : new Float32Array(size * batches.inputSize);
     const answers = size * batches.targetSize;
-    const y = batches.dataset.kind === 'classification' ? new Int32Array(answers) : network.dtype === 'float64' ? new Float64Array(answers) : new Float32Array(answers);
+    const y =
+      batches.dataset.kind === 'classification'
+        ? new Int32Array(answers)
+        : network.dtype === 'float64'
+          ? new Float64Array(answers)
+          : new Float32Array(answers);
     batches.fillExamples(indices, x, y);
     return network.probeLoss(size, { x, y }, objective);
   });
@@ -62,19 +75,39 @@ export async function sharpness(options: SharpnessOptions): Promise<Probe> {
     name: 'sharpness',
     every,
     fields: {
-      sharpness: { unit: 'loss / weight²', doc: `Largest eigenvalue of the Hessian of the mean loss on the first ${examples} training examples, by Lanczos.` },
-      'sharpness/residual': { unit: 'loss / weight²', doc: 'Residual of that eigenvalue: some eigenvalue lies within this distance.' },
+      sharpness: {
+        unit: 'loss / weight²',
+        doc: `Largest eigenvalue of the Hessian of the mean loss on the first ${examples} training examples, by Lanczos.`,
+      },
+      'sharpness/residual': {
+        unit: 'loss / weight²',
+        doc: 'Residual of that eigenvalue: some eigenvalue lies within this distance.',
+      },
+      'sharpness/threshold': {
+        unit: 'loss / weight²',
+        doc: 'Sharpness above which a step of this optimizer at the learning rate in force diverges on a quadratic, where theory gives one.',
+      },
       'sharpness/products': { unit: '1', doc: 'Hessian-vector products the measurement took.' },
     },
     memory: new Map([['vector', leading]]),
-    measure: async () => {
+    measure: async ({ lr }) => {
       const cold = isNew();
       if (cold) {
         for (const [segment, view] of leading.entries()) normal(key.split(segment.name), view);
       }
-      const found = await lanczos(operator, { start: leading.data, steps: cold ? Math.max(20, products) : products, tolerance });
+      const found = await lanczos(operator, {
+        start: leading.data,
+        steps: cold ? Math.max(20, products) : products,
+        tolerance,
+      });
       leading.data.set(found.vector);
-      return { sharpness: found.eigenvalue, 'sharpness/residual': found.residual, 'sharpness/products': found.products };
+      const stability = lr > 0 ? optimizer?.stability(lr) : undefined;
+      return {
+        sharpness: found.eigenvalue,
+        'sharpness/residual': found.residual,
+        ...(stability?.of === 'hessian' ? { 'sharpness/threshold': stability.threshold } : {}),
+        'sharpness/products': found.products,
+      };
     },
     dispose: () => operator.dispose(),
   };

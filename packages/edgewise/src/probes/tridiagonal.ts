@@ -21,7 +21,9 @@ export function tridiagonalEigen(diagonal: ArrayLike<number>, offDiagonal: Array
   const e = new Float64Array(n);
   e.set(Array.from(offDiagonal).slice(0, n - 1));
   if (![...d, ...e].every(Number.isFinite)) {
-    throw new EdgewiseError('tridiagonalEigen: an entry is not finite; the matrix it came from holds NaN or overflowed.');
+    throw new EdgewiseError(
+      'tridiagonalEigen: an entry is not finite; the matrix it came from holds NaN or overflowed.',
+    );
   }
   // Row k of z holds component k of every eigenvector.
   const z = Array.from({ length: n }, (_, i) => Float64Array.from({ length: n }, (_, j) => (i === j ? 1 : 0)));

@@ -45,7 +45,8 @@ export interface Device {
 /** The memory for `symbol`, checked for dtype and size; throws where it is missing. */
 export function feedFor(symbol: Tensor, feeds: Feeds): TypedArray {
   const data = feeds.get(symbol);
-  if (data === undefined) throw new ShapeError(`run: input '${inputName(symbol)}' ${symbol} was given no memory; bind one.`);
+  if (data === undefined)
+    throw new ShapeError(`run: input '${inputName(symbol)}' ${symbol} was given no memory; bind one.`);
   return checkedMemory(data, symbol, `input '${inputName(symbol)}'`);
 }
 
@@ -60,7 +61,10 @@ export function checkedMemory(data: TypedArray, tensor: Tensor, what: string): T
 }
 
 /** Memory for each output: what was given, checked, or new. */
-export function resultMemory(outputs: readonly Tensor[], given: readonly (TypedArray | undefined)[] = []): TypedArray[] {
+export function resultMemory(
+  outputs: readonly Tensor[],
+  given: readonly (TypedArray | undefined)[] = [],
+): TypedArray[] {
   return outputs.map((output, i) => {
     const memory = given[i];
     return memory ? checkedMemory(memory, output, `output ${i}`) : allocate(output.dtype, output.size);

@@ -40,5 +40,7 @@ export function interpreter(): Device {
 
 /** Both are memory of one dtype, which the type system cannot see. */
 function copyInto(target: ReturnType<typeof encode>, source: ReturnType<typeof encode>): void {
-  new Uint8Array(target.buffer, target.byteOffset, target.byteLength).set(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+  new Uint8Array(target.buffer, target.byteOffset, target.byteLength).set(
+    new Uint8Array(source.buffer, source.byteOffset, source.byteLength),
+  );
 }

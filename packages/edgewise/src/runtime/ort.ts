@@ -74,7 +74,13 @@ class OrtProgram implements Program {
   readonly #forget: () => void;
   #disposed = false;
 
-  constructor(ort: OrtModule, session: InferenceSession, inputs: readonly Tensor[], outputs: readonly Tensor[], forget: () => void) {
+  constructor(
+    ort: OrtModule,
+    session: InferenceSession,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    forget: () => void,
+  ) {
     this.inputs = inputs;
     this.outputs = outputs;
     this.#ort = ort;
@@ -115,7 +121,9 @@ class OrtProgram implements Program {
 
 function copy(from: OrtTensor.DataType, to: TypedArray): void {
   const source = from as TypedArray;
-  new Uint8Array(to.buffer, to.byteOffset, to.byteLength).set(new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+  new Uint8Array(to.buffer, to.byteOffset, to.byteLength).set(
+    new Uint8Array(source.buffer, source.byteOffset, source.byteLength),
+  );
 }
 
 function ortTensor(ort: OrtModule, dtype: DType, data: TypedArray, dims: readonly number[]): OrtTensor {

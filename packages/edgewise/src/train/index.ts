@@ -1,4 +1,10 @@
-export { type Checkpoint, type LoadedCheckpoint, listCheckpoints, loadCheckpoint, saveCheckpoint } from './checkpoint.ts';
+export {
+  type Checkpoint,
+  type LoadedCheckpoint,
+  listCheckpoints,
+  loadCheckpoint,
+  saveCheckpoint,
+} from './checkpoint.ts';
 export { type Evaluator, evaluator } from './evaluation.ts';
 export { EventLog, type TrainingEvent } from './events.ts';
 export { RunLogs } from './logs.ts';
@@ -11,7 +17,13 @@ export {
   readMetrics,
 } from './metrics.ts';
 export { type BatchGraph, type BatchResult, type ExampleResults, Network } from './network.ts';
-export { type CrossEntropyOptions, crossEntropyObjective, type Objective, objectiveFor, squaredErrorObjective } from './objective.ts';
+export {
+  type CrossEntropyOptions,
+  crossEntropyObjective,
+  type Objective,
+  objectiveFor,
+  squaredErrorObjective,
+} from './objective.ts';
 export type { Probe } from './probe.ts';
 export { MemoryRunStore, type RunStore, StoreError, type StoreErrorCode } from './store.ts';
 export { type EarlyStopping, Trainer, type TrainerOptions, type TrainReport, type TrainResult } from './trainer.ts';

@@ -61,10 +61,19 @@ export class Network {
    * @param reserve bytes to set aside for whoever allocates in the same memory later, such as an optimizer.
    * @throws ConfigError where the model has no parameters, or the device does not compute in `dtype`.
    */
-  constructor(options: { model: Model; objective: Objective; device: Device; key: Key; dtype?: FloatDType; slots?: number }) {
+  constructor(options: {
+    model: Model;
+    objective: Objective;
+    device: Device;
+    key: Key;
+    dtype?: FloatDType;
+    slots?: number;
+  }) {
     const { model, objective, device, key, dtype = 'float32', slots = 4 } = options;
     if (!device.floats.includes(dtype)) {
-      throw new ConfigError(`Device '${device.name}' computes in ${device.floats.join(', ')}, not in ${dtype}; choose another precision or device.`);
+      throw new ConfigError(
+        `Device '${device.name}' computes in ${device.floats.join(', ')}, not in ${dtype}; choose another precision or device.`,
+      );
     }
     this.model = model;
     this.objective = objective;
@@ -72,13 +81,16 @@ export class Network {
     this.dtype = dtype;
     this.#traced = trace(model, { batch: 1, training: true, dtype });
     const { params, buffers } = this.#traced;
-    if (params.length === 0) throw new ConfigError(`Model '${model.name}' declares no parameters; there is nothing to train.`);
+    if (params.length === 0)
+      throw new ConfigError(`Model '${model.name}' declares no parameters; there is nothing to train.`);
     const layout = new ParamLayout(params);
     const bufferLayout = new ParamLayout(buffers);
     // Growing the memory later would detach the views that devices hold.
-    const reserve = VectorSpace.bytesFor(layout.size, dtype, 2 + slots) + VectorSpace.bytesFor(bufferLayout.size, dtype, 2);
+    const reserve =
+      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) + VectorSpace.bytesFor(bufferLayout.size, dtype, 2);
     this.space = new VectorSpace({ reserve });
-    const vector = (of: ParamLayout) => new ParamVector(of, dtype, this.space.memory, this.space.alloc(of.size, dtype).byteOffset);
+    const vector = (of: ParamLayout) =>
+      new ParamVector(of, dtype, this.space.memory, this.space.alloc(of.size, dtype).byteOffset);
     this.params = vector(layout);
     this.gradient = vector(layout);
     this.buffers = vector(bufferLayout);
@@ -136,7 +148,10 @@ export class Network {
     const traced = trace(this.model, { batch, training: false, dtype: this.dtype });
     const target = objective.target(batch, this.dtype);
     const correct = objective.correct?.(traced.output, target);
-    const program = await this.#compile(traced, target, [objective.losses(traced.output, target), ...(correct ? [correct] : [])]);
+    const program = await this.#compile(traced, target, [
+      objective.losses(traced.output, target),
+      ...(correct ? [correct] : []),
+    ]);
     const memory = this.#batchMemory(traced.input, target);
     const call = program.bind(this.#feeds(traced, target, memory, randomMemory(traced.randoms)));
     return {
@@ -157,7 +172,10 @@ export class Network {
   probeLoss(batch: number, memory: BatchMemory, objective: Objective = this.objective): { loss: Tensor; feeds: Feeds } {
     const traced = trace(this.model, { batch, training: false, dtype: this.dtype });
     const target = objective.target(batch, this.dtype);
-    const feeds = new Map<Tensor, TypedArray>([[traced.input, memory.x], [target, memory.y]]);
+    const feeds = new Map<Tensor, TypedArray>([
+      [traced.input, memory.x],
+      [target, memory.y],
+    ]);
     for (const { name, symbol } of traced.buffers) feeds.set(symbol, this.buffers.view(name));
     return { loss: mean(objective.losses(traced.output, target)), feeds };
   }
@@ -193,12 +211,18 @@ interface RandomMemory extends RandomInput {
 }
 
 function randomMemory(randoms: readonly RandomInput[]): RandomMemory[] {
-  return randoms.map((r) => ({ ...r, data: r.symbol.dtype === 'float64' ? new Float64Array(r.symbol.size) : new Float32Array(r.symbol.size) }));
+  return randoms.map((r) => ({
+    ...r,
+    data: r.symbol.dtype === 'float64' ? new Float64Array(r.symbol.size) : new Float32Array(r.symbol.size),
+  }));
 }
 
 function drawRandoms(randoms: readonly RandomMemory[], key: Key | undefined): void {
   if (randoms.length === 0) return;
-  if (!key) throw new ConfigError(`The model draws random numbers ('${randoms[0].name}'), but the graph was run without a key; pass one.`);
+  if (!key)
+    throw new ConfigError(
+      `The model draws random numbers ('${randoms[0].name}'), but the graph was run without a key; pass one.`,
+    );
   for (const { name, data } of randoms) uniform(key.split(name), data);
 }
 
@@ -207,4 +231,3 @@ const hasNext = (buffer: Buffer): buffer is Buffer & { next: Tensor } => buffer.
 const windows = (vector: ParamVector): TypedArray[] => [...vector.entries()].map(([, view]) => view);
 
 const numbers = (data: TypedArray): Float64Array => Float64Array.from(data, Number);
-

@@ -52,6 +52,9 @@ export function squaredErrorObjective(targetShape: Shape): Objective {
 /** The objective a data set calls for. */
 export function objectiveFor(data: Dataset, options: CrossEntropyOptions = {}): Objective {
   if (data.kind === 'classification') return crossEntropyObjective(options);
-  if (options.labelSmoothing) throw new ConfigError(`labelSmoothing is ${options.labelSmoothing}, but data set '${data.name}' has no classes; leave it out.`);
+  if (options.labelSmoothing)
+    throw new ConfigError(
+      `labelSmoothing is ${options.labelSmoothing}, but data set '${data.name}' has no classes; leave it out.`,
+    );
   return squaredErrorObjective(data.targetShape);
 }

@@ -11,7 +11,7 @@ export interface Probe {
   readonly fields: MetricFields;
   /** Vectors that carry over to the next measurement (a warm start); saved with checkpoints, so that a resumed run measures the same. */
   readonly memory: ReadonlyMap<string, ParamVector>;
-  /** Measures at the present weights. */
-  measure(step: number): Promise<Readonly<Record<string, number>>>;
+  /** Measures at the present weights, which the optimizer reached with learning rate `lr`. */
+  measure(moment: { readonly step: number; readonly lr: number }): Promise<Readonly<Record<string, number>>>;
   dispose(): Promise<void>;
 }

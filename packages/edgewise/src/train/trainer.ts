@@ -92,7 +92,8 @@ interface Progress {
   stopped: boolean;
 }
 
-type Settings = TrainerOptions & Required<Pick<TrainerOptions, 'evalEvery' | 'checkpointEvery' | 'microBatch' | 'probes' | 'onNonFinite'>>;
+type Settings = TrainerOptions &
+  Required<Pick<TrainerOptions, 'evalEvery' | 'checkpointEvery' | 'microBatch' | 'probes' | 'onNonFinite'>>;
 
 /** Runs a training run; make one with {@link Trainer.create}. */
 export class Trainer {
@@ -117,19 +118,26 @@ export class Trainer {
    */
   static async create(given: TrainerOptions, checkpoint?: LoadedCheckpoint): Promise<Trainer> {
     const { network, batches } = given;
-    const { microBatch = batches.batchSize, evalEvery = batches.stepsPerEpoch, checkpointEvery = batches.stepsPerEpoch } = given;
+    const {
+      microBatch = batches.batchSize,
+      evalEvery = batches.stepsPerEpoch,
+      checkpointEvery = batches.stepsPerEpoch,
+    } = given;
     const options = { probes: [], onNonFinite: 'stop' as const, ...given, microBatch, evalEvery, checkpointEvery };
     checkSteps('steps', given.steps, 1);
     checkSteps('evalEvery', evalEvery, 0);
     checkSteps('checkpointEvery', checkpointEvery, 0);
     checkSteps('microBatch', microBatch, 1);
     if (batches.batchSize % microBatch !== 0) {
-      throw new ConfigError(`The micro-batch of ${microBatch} does not divide the batch of ${batches.batchSize}; choose a divisor.`);
+      throw new ConfigError(
+        `The micro-batch of ${microBatch} does not divide the batch of ${batches.batchSize}; choose a divisor.`,
+      );
     }
     if (batches.stepsPerEpoch * batches.batchSize > batches.dataset.count) {
       throw new ConfigError('Training batches must all have the same size; create them with dropLast.');
     }
-    if (given.earlyStopping && !given.test) throw new ConfigError('Early stopping needs test data to look at; give some.');
+    if (given.earlyStopping && !given.test)
+      throw new ConfigError('Early stopping needs test data to look at; give some.');
     const graph = await network.trainingGraph(microBatch);
     const evaluate = given.test && (await evaluator(network, given.test));
     const trainer = new Trainer(options, graph, evaluate);
@@ -199,9 +207,15 @@ export class Trainer {
       ...vectorTensors(network.params, 'params.'),
       ...vectorTensors(network.buffers, 'buffers.'),
       ...Object.entries(optimizer.slots).flatMap(([name, vector]) => vectorTensors(vector, `optimizer.${name}.`)),
-      ...probes.flatMap((probe) => [...probe.memory].flatMap(([name, vector]) => vectorTensors(vector, `probes.${probe.name}.${name}.`))),
+      ...probes.flatMap((probe) =>
+        [...probe.memory].flatMap(([name, vector]) => vectorTensors(vector, `probes.${probe.name}.${name}.`)),
+      ),
     ];
-    const state: JsonValue = { progress: { ...this.#progress }, optimizer: optimizer.scalarState(), logs: this.#logs?.position ?? null };
+    const state: JsonValue = {
+      progress: { ...this.#progress },
+      optimizer: optimizer.scalarState(),
+      logs: this.#logs?.position ?? null,
+    };
     return saveCheckpoint(store, { step: this.#progress.step, tensors, state }, { keep });
   }
 
@@ -213,7 +227,8 @@ export class Trainer {
   }
 
   async #takeStep(): Promise<Omit<TrainReport, 'seconds'>> {
-    const { network, optimizer, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
+    const { network, optimizer, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } =
+      this.#options;
     const progress = this.#progress;
     const { loss, correct } = await this.#gradient(progress.step);
     const gradientNorm = norm(network.gradient.data);
@@ -229,7 +244,7 @@ export class Trainer {
     progress.step = t;
     const due = (every: number) => t === steps || (every > 0 && t % every === 0);
     const measured: Record<string, number> = {};
-    for (const probe of probes) if (due(probe.every)) Object.assign(measured, await probe.measure(t));
+    for (const probe of probes) if (due(probe.every)) Object.assign(measured, await probe.measure({ step: t, lr }));
     const test = this.#evaluate && due(evalEvery) ? await this.#evaluate.run() : undefined;
     if (test && earlyStopping) this.#judge(test, earlyStopping);
     return {
@@ -256,10 +271,12 @@ export class Trainer {
     }
     const whole = this.#wholeBatch();
     batches.fill(step, whole.x, whole.y);
-    const total = network.dtype === 'float64' ? new Float64Array(network.layout.size) : new Float32Array(network.layout.size);
+    const total =
+      network.dtype === 'float64' ? new Float64Array(network.layout.size) : new Float32Array(network.layout.size);
     let [loss, correct]: [number, number | undefined] = [0, undefined];
     for (let part = 0; part < parts; part++) {
-      const window = (data: typeof whole.x | typeof whole.y, length: number) => data.subarray(part * length, (part + 1) * length);
+      const window = (data: typeof whole.x | typeof whole.y, length: number) =>
+        data.subarray(part * length, (part + 1) * length);
       this.#graph.x.set(window(whole.x, this.#graph.x.length));
       this.#graph.y.set(window(whole.y, this.#graph.y.length));
       const result = await this.#graph.run(draw.split(part));
@@ -281,7 +298,12 @@ export class Trainer {
     const { x, y } = this.#graph;
     this.#whole ??= {
       x: x instanceof Float64Array ? new Float64Array(x.length * parts) : new Float32Array(x.length * parts),
-      y: y instanceof Int32Array ? new Int32Array(y.length * parts) : y instanceof Float64Array ? new Float64Array(y.length * parts) : new Float32Array(y.length * parts),
+      y:
+        y instanceof Int32Array
+          ? new Int32Array(y.length * parts)
+          : y instanceof Float64Array
+            ? new Float64Array(y.length * parts)
+            : new Float32Array(y.length * parts),
     };
     return this.#whole;
   }
@@ -298,7 +320,10 @@ export class Trainer {
   #fields(): MetricFields {
     const { probes, network } = this.#options;
     const unit = network.objective.name === 'crossEntropy' ? 'nats' : '1';
-    const losses = { 'train/loss': { ...TRAINING_FIELDS['train/loss'], unit }, 'test/loss': { ...TRAINING_FIELDS['test/loss'], unit } };
+    const losses = {
+      'train/loss': { ...TRAINING_FIELDS['train/loss'], unit },
+      'test/loss': { ...TRAINING_FIELDS['test/loss'], unit },
+    };
     return Object.assign({}, TRAINING_FIELDS, losses, ...probes.map((probe) => probe.fields));
   }
 
@@ -337,14 +362,17 @@ export class Trainer {
     }
     const saved = state.progress;
     if (!isProgress(saved) || saved.step !== checkpoint.step) {
-      throw new FormatError(`${checkpoint.name} does not say how far its run was; it is not a checkpoint of a training run.`);
+      throw new FormatError(
+        `${checkpoint.name} does not say how far its run was; it is not a checkpoint of a training run.`,
+      );
     }
     Object.assign(this.#progress, saved);
   }
 }
 
 function checkSteps(name: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least) throw new ConfigError(`${name} is ${value}; give a whole number of at least ${least}.`);
+  if (!Number.isSafeInteger(value) || value < least)
+    throw new ConfigError(`${name} is ${value}; give a whole number of at least ${least}.`);
 }
 
 function stateOf(checkpoint: LoadedCheckpoint): Readonly<Record<string, JsonValue | undefined>> {
@@ -369,7 +397,9 @@ function isProgress(value: unknown): value is Progress {
   if (typeof value !== 'object' || value === null) return false;
   const { step, seconds, skipped, best, since, stopped } = value as Partial<Progress>;
   const counts = [step, skipped, since].every((n) => Number.isSafeInteger(n));
-  return counts && typeof seconds === 'number' && (best === null || typeof best === 'number') && typeof stopped === 'boolean';
+  return (
+    counts && typeof seconds === 'number' && (best === null || typeof best === 'number') && typeof stopped === 'boolean'
+  );
 }
 
 function norm(data: Float32Array | Float64Array): number {
@@ -379,10 +409,22 @@ function norm(data: Float32Array | Float64Array): number {
 }
 
 /** Says what went wrong first, where, and what to try. */
-function diagnose(network: Network, step: number, lr: number, loss: number, gradientNorm: number, saved: string | undefined): string {
-  const bad = [...network.gradient.entries()].filter(([, view]) => view.some((x) => !Number.isFinite(x))).map(([segment]) => segment.name);
+function diagnose(
+  network: Network,
+  step: number,
+  lr: number,
+  loss: number,
+  gradientNorm: number,
+  saved: string | undefined,
+): string {
+  const bad = [...network.gradient.entries()]
+    .filter(([, view]) => view.some((x) => !Number.isFinite(x)))
+    .map(([segment]) => segment.name);
   const weights = norm(network.params.data);
-  const where = bad.length === 0 ? '' : `; the gradient is not finite in ${bad.length === network.layout.segments.length ? 'every parameter' : bad.slice(0, 4).join(', ')}`;
+  const where =
+    bad.length === 0
+      ? ''
+      : `; the gradient is not finite in ${bad.length === network.layout.segments.length ? 'every parameter' : bad.slice(0, 4).join(', ')}`;
   const kept = saved ? ` The state before this update is kept in ${saved}.` : '';
   return `At step ${step} the loss is ${loss} and the gradient norm ${gradientNorm}${where} (lr ${lr}, norm of the weights ${weights.toPrecision(4)}).${kept} Lower the learning rate, warm it up, or clip the gradient.`;
 }

@@ -1,7 +1,7 @@
 /** What there is to choose from: models, data sets, optimizers, schedules, devices. The library fills it; the settings follow. */
 import { ConfigError, nearest } from 'edgewise';
-import type { Schema } from 'edgewise/optim';
-import type { Settings, SettingValue } from './setting.ts';
+import type { Hyperparameter, Schema } from 'edgewise/optim';
+import type { Setting, Settings, SettingValue } from './setting.ts';
 
 /** A choice that brings settings of its own. */
 export interface Variant {
@@ -67,14 +67,37 @@ export function optimizerVariants(optimizers: readonly OptimizerInfo[]): Variant
 /** What a schedule is told by the run rather than by its own settings: the optimizer's `lr` and the number of steps. */
 const TOLD_BY_THE_RUN = ['lr', 'total'];
 
-/** Schedules as choices. */
+/** Share of the run that is warm-up, and most steps of it, where nothing is said. */
+const WARMUP = { share: 0.05, most: 500 };
+
+/** Schedules as choices. The warm-up follows the length of the run unless it is given. */
 export function scheduleVariants(schedules: readonly ScheduleInfo[]): Variant[] {
+  const automatic = `${100 * WARMUP.share} % of the run, at most ${WARMUP.most} steps`;
+  const settingOf = (name: string, parameter: Hyperparameter): Setting =>
+    name === 'warmup' && parameter.kind === 'integer' ? { ...parameter, default: null, auto: automatic } : parameter;
   return schedules.map(({ name, doc, parameters }) => ({
     name,
     doc,
     followsLength: Object.hasOwn(parameters, 'total'),
-    settings: Object.fromEntries(Object.entries(parameters).filter(([key]) => !TOLD_BY_THE_RUN.includes(key))),
+    settings: Object.fromEntries(
+      Object.entries(parameters)
+        .filter(([key]) => !TOLD_BY_THE_RUN.includes(key))
+        .map(([key, parameter]) => [key, settingOf(key, parameter)]),
+    ),
   }));
+}
+
+/** What a schedule is made with: its settings, and what the run tells it. */
+export function scheduleValues(
+  chosen: { readonly name: string } & Readonly<Record<string, SettingValue>>,
+  schedule: ScheduleInfo,
+  run: { readonly lr: number; readonly total: number },
+): Record<string, SettingValue> {
+  const { name: _, ...given } = chosen;
+  const values: Record<string, SettingValue> = { ...given };
+  for (const key of ['lr', 'total'] as const) if (Object.hasOwn(schedule.parameters, key)) values[key] = run[key];
+  if (values.warmup === null) values.warmup = Math.min(WARMUP.most, Math.floor(WARMUP.share * run.total));
+  return values;
 }
 
 /** The entry of `variants` that `name` stands for, in any case. Throws a ConfigError naming the nearest where there is none. */

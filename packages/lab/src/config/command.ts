@@ -49,7 +49,9 @@ export function trainCommand(
 ): CommandUnknownOpts {
   const command = new Command('train').description('Train a network and keep everything about it in a run folder.');
   command.showSuggestionAfterError(false).allowExcessArguments(false).exitOverride();
-  command.configureOutput({ writeErr: () => {} });
+  command
+    .configureOutput({ writeErr: () => {} })
+    .addHelpOption(new Option('-h, --help', 'Show this help.').helpGroup('Where'));
   command.optionsGroup('Where');
   for (const [flags, doc] of Object.values(PLACES)) command.option(flags, doc);
   const choices = choicesIn(catalog, argv);
@@ -59,7 +61,7 @@ export function trainCommand(
     command.addOption(
       new Option(
         `--${part} <name>`,
-        `One of ${names.join(', ')}. ${doc} (default: ${recipeName(catalog, part)})`,
+        `One of ${names.join(', ')}. ${doc.replace(/\.?$/, '.')} (default: ${recipeName(catalog, part)})`,
       ).helpGroup('Choices'),
     );
   }
@@ -103,6 +105,7 @@ export async function parseTrainArguments(
 /** The help of `edgewise train` with the given arguments, at most `width` columns wide. */
 export function trainHelp(catalog: Catalog, argv: readonly string[], width: number): string {
   const command = trainCommand(catalog, argv, async () => {});
+  new Command('edgewise').addCommand(command);
   return command.configureHelp({ helpWidth: width }).helpInformation();
 }
 
@@ -244,11 +247,14 @@ function allLeaves(catalog: Catalog, choices: Record<Choosable, Variant>): { lea
 
 function optionsOf(leaf: Leaf, defaults: TrainConfig | undefined): Option[] {
   const { flag, setting, heading } = leaf;
-  const notes = [...(setting.unit === undefined ? [] : [setting.unit]), defaultOf(leaf, defaults)].join('; ');
-  const doc = `${setting.doc} [${notes}]`;
-  const option = new Option(`${flag} ${placeholder(setting)}`, doc).helpGroup(heading);
-  if (setting.kind !== 'flag') return [option as Option];
-  return [option as Option, new Option(`--no-${flag.slice(2)}`).hideHelp() as Option];
+  const notes = [
+    ...(setting.kind === 'choice' ? [`one of ${setting.choices.join(', ')}`] : []),
+    ...(setting.unit === undefined ? [] : [setting.unit]),
+    defaultOf(leaf, defaults),
+  ].join('; ');
+  const make = (flags: string, doc?: string): Option => new Option(flags, doc);
+  const option = make(`${flag} ${placeholder(setting)}`, `${setting.doc} [${notes}]`).helpGroup(heading);
+  return setting.kind === 'flag' ? [option, make(`--no-${flag.slice(2)}`).hideHelp()] : [option];
 }
 
 function defaultOf({ path, setting }: Leaf, defaults: TrainConfig | undefined): string {

@@ -26,6 +26,9 @@ export type ConfigLayer =
       readonly flags: Readonly<Record<string, string | boolean>>;
     };
 
+/** Source of the layer below all others; not named in messages, for the user did not write it. */
+const RECIPE = 'recipe';
+
 const PARTS = Object.keys(CHOOSABLE) as readonly Choosable[];
 
 /**
@@ -39,7 +42,7 @@ const PARTS = Object.keys(CHOOSABLE) as readonly Choosable[];
  */
 export function parseTrainConfig(layers: readonly ConfigLayer[], catalog: Catalog): TrainConfig {
   const draft = new Draft(catalog);
-  draft.addJson('recipe', catalog.recipe);
+  draft.addJson(RECIPE, catalog.recipe);
   for (const layer of layers) {
     if ('flags' in layer) draft.addFlags(layer.flags);
     else draft.addJson(layer.source, layer.value);
@@ -95,7 +98,8 @@ class Draft {
     const leaves = this.#leaves();
     const given: (readonly [Leaf, unknown])[] = [];
     this.#walk(source, [], normalize(value), leaves, given);
-    this.#addAll(given.map(([leaf, entry]) => [leaf, { value: entry, origin: `${source}: ${keyOf(leaf.path)}` }]));
+    const prefix = source === RECIPE ? '' : `${source}: `;
+    this.#addAll(given.map(([leaf, entry]) => [leaf, { value: entry, origin: prefix + keyOf(leaf.path) }]));
   }
 
   addFlags(flags: Readonly<Record<string, string | boolean>>): void {
@@ -275,7 +279,8 @@ class Draft {
 
 /** The error of a flag that does not exist. */
 export function unknownFlag(name: string, flags: Iterable<string>): ConfigError {
-  const near = nearest(`--${name}`, flags);
+  // Any two flags of two letters are near each other.
+  const near = name.length > 2 ? nearest(`--${name}`, flags) : undefined;
   return new ConfigError(
     `There is no flag --${name}; ${near ? `did you mean ${near}?` : 'see --help for those there are.'}`,
   );

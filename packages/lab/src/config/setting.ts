@@ -10,7 +10,7 @@ export interface TextSetting {
   readonly kind: 'text';
   readonly doc: string;
   readonly unit?: string;
-  /** Left out: must be given. */
+  /** Left out: must be given. Only where it is empty may the text be. */
   readonly default?: string;
 }
 
@@ -61,7 +61,7 @@ function plainType(setting: Setting): z.ZodType {
     case 'choice':
       return z.enum(setting.choices);
     case 'text':
-      return z.string().min(1);
+      return setting.default === '' ? z.string() : z.string().min(1);
     case 'integer':
       return limited(z.int(), setting);
     case 'number':
@@ -135,20 +135,15 @@ export function showValue(value: unknown): string {
 
 const clip = (text: string): string => (text.length <= 60 ? text : `${text.slice(0, 60)}...`);
 
-/** What a flag's value is called in help: `<number>`, `<n,n,n>`, `<a|b>`. */
+/** What a flag's value is called in help. */
 export function placeholder(setting: Setting): string {
-  switch (setting.kind) {
-    case 'number':
-      return '<number>';
-    case 'integer':
-      return '<n>';
-    case 'numbers':
-      return '<numbers>';
-    case 'choice':
-      return `<${setting.choices.join('|')}>`;
-    case 'flag':
-      return '[true|false]';
-    case 'text':
-      return '<text>';
-  }
+  const names = {
+    number: '<number>',
+    integer: '<n>',
+    numbers: '<n,n,...>',
+    choice: '<name>',
+    flag: '[true|false]',
+    text: '<text>',
+  };
+  return names[setting.kind];
 }

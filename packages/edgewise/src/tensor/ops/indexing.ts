@@ -100,31 +100,23 @@ const scatterAddOp: OpDef<ScatterAttrs> = {
   lower: (to, [updates, indices, base], node) => {
     const { axis, extent } = node.attrs;
     const [before, , after] = around(node.shape, axis);
-    const count = node.inputs[1].size;
-    const flat = to.node('Reshape', [updates, to.ints([before, count, after])]);
-    const finish = (result: string) => to.node('Reshape', [result, to.ints(node.shape)]);
+    const [{ size }, { size: count, dtype: indexType }] = node.inputs;
+    const reshaped = (name: string, shape: Shape) => to.node('Reshape', [name, to.ints(shape)]);
+    if (size === 0) return base ?? to.node('Expand', [to.scalar(0, node.dtype), to.ints(node.shape)]);
+    const flat = reshaped(updates, [before, count, after]);
     if (isFloat(node.dtype) && productIsFaster(extent, after)) {
-      const row = to.node('Reshape', [indices, to.ints([count])]);
-      const hits = emitOneHot(to, row, node.inputs[1].dtype, {
-        depth: extent,
-        axis: 0,
-        on: 1,
-        off: 0,
-        dtype: 'float32',
-      });
+      const hit: OneHotAttrs = { depth: extent, axis: 0, on: 1, off: 0, dtype: 'float32' };
+      const hits = emitOneHot(to, reshaped(indices, [count]), indexType, hit);
       const table = node.dtype === 'float32' ? hits : to.node('Cast', [hits], { to: int(onnxDtype[node.dtype]) });
-      const sums = finish(to.node('MatMul', [table, flat]));
+      const sums = reshaped(to.node('MatMul', [table, flat]), node.shape);
       return base === undefined ? sums : to.node('Add', [base, sums]);
     }
     // ScatterND would be faster, but with two threads and repeated indices it loses updates (ONNX Runtime 1.30).
-    const places = to.node('Expand', [
-      to.node('Reshape', [indices, to.ints([1, count, 1])]),
-      to.ints([before, count, after]),
-    ]);
-    const shape = to.ints([before, extent, after]);
-    const start =
-      base === undefined ? to.node('Expand', [to.scalar(0, node.dtype), shape]) : to.node('Reshape', [base, shape]);
-    return finish(to.node('ScatterElements', [start, places, flat], { axis: int(1), reduction: string('add') }));
+    const places = to.node('Expand', [reshaped(indices, [1, count, 1]), to.ints([before, count, after])]);
+    const whole = [before, extent, after];
+    const start = base ? reshaped(base, whole) : to.node('Expand', [to.scalar(0, node.dtype), to.ints(whole)]);
+    const sums = to.node('ScatterElements', [start, places, flat], { axis: int(1), reduction: string('add') });
+    return reshaped(sums, node.shape);
   },
   vjp: ({ inputs: [, indices, base], attrs: { axis } }, g, needed) => [
     needed[0] ? gather(g, indices, axis) : undefined,

@@ -307,6 +307,7 @@ const padOp: OpDef<PadAttrs> = {
     const { low, high, interior, value } = node.attrs;
     const fill = to.scalar(value, node.dtype);
     const shape = node.inputs[0].shape;
+    if (sizeOf(shape) === 0) return to.node('Expand', [fill, to.ints(node.shape)]);
     let source = x;
     const trailing = high.slice();
     if (interior.some((gap) => gap > 0)) {

@@ -1,0 +1,22 @@
+// Builds both packages into their dist folders; with --types also their declarations, as for publishing.
+import { build } from 'tsdown';
+
+const folders = ['onnx', 'kernels', 'params', 'optim', 'nn', 'models', 'data', 'train', 'probes', 'node'];
+const dts = process.argv.includes('--types');
+const common = {
+  platform: 'node',
+  dts,
+  config: false,
+  logLevel: 'error',
+  outExtensions: () => ({ js: '.js', dts: '.d.ts' }),
+};
+
+const library = {
+  ...common,
+  cwd: 'packages/edgewise',
+  target: 'es2023',
+  entry: { index: 'src/index.ts', ...Object.fromEntries(folders.map((folder) => [folder, `src/${folder}/index.ts`])) },
+};
+const lab = { ...common, cwd: 'packages/lab', target: 'node20', dts: false, entry: ['src/cli.ts'] };
+
+for (const options of [library, lab]) await build(options);
