@@ -92,11 +92,12 @@ export function scheduleValues(
   chosen: { readonly name: string } & Readonly<Record<string, SettingValue>>,
   schedule: ScheduleInfo,
   run: { readonly lr: number; readonly total: number },
-): Record<string, SettingValue> {
+): Record<string, NonNullable<SettingValue>> {
   const { name: _, ...given } = chosen;
-  const values: Record<string, SettingValue> = { ...given };
+  const values: Record<string, NonNullable<SettingValue>> = {};
+  for (const [key, value] of Object.entries(given)) if (value !== null) values[key] = value;
   for (const key of ['lr', 'total'] as const) if (Object.hasOwn(schedule.parameters, key)) values[key] = run[key];
-  if (values.warmup === null) values.warmup = Math.min(WARMUP.most, Math.floor(WARMUP.share * run.total));
+  if (given.warmup === null) values.warmup = Math.min(WARMUP.most, Math.floor(WARMUP.share * run.total));
   return values;
 }
 

@@ -28,7 +28,7 @@ export function checkResumable(before: TrainConfig, after: TrainConfig, catalog:
     const isLength = path[0] === 'epochs' || path[0] === 'steps';
     if (!isLength) throw changed(path.join('.'), flag, old, now);
     const schedule = catalog.schedules.find(({ name }) => name === before.schedule.name);
-    if (schedule?.followsLength) {
+    if (schedule && (schedule.followsLength || before.schedule.warmup === null)) {
       throw new ConfigError(
         `${flag} cannot change when a run with the schedule ${schedule.name} is resumed: its learning rates depend on the length; start a new run.`,
       );

@@ -201,21 +201,23 @@ class Draft {
   }
 
   #unknownKey(source: string, path: readonly string[], leaves: readonly Leaf[]): ConfigError {
-    const keys = [...leaves.map((leaf) => keyOf(leaf.path)), ...PARTS];
-    const key = keyOf(path);
+    const parent = path.slice(0, -1);
     const last = path[path.length - 1];
-    const parent = keyOf(path.slice(0, -1));
-    const siblings = leaves.filter((leaf) => keyOf(leaf.path.slice(0, -1)) === parent);
+    const below = leaves.filter((leaf) => parent.every((step, i) => leaf.path[i] === step));
+    const here = new Set([...below.map((leaf) => leaf.path[parent.length]), ...(parent.length === 0 ? PARTS : [])]);
+    const namesakes = leaves.filter((leaf) => leaf.path[leaf.path.length - 1] === last);
+    const sibling = nearest(last, here);
     const near =
-      keys.find((known) => known.endsWith(`.${last}`)) ??
-      nearestPath(last, siblings) ??
-      nearest(key, keys) ??
-      nearestPath(last, leaves);
-    const owner = PARTS.find((part) => part === path[0] && path.length > 1);
-    const where = owner ? ` for the ${CHOOSABLE[owner].what} ${this.#chosen.get(owner)?.variant.name}` : '';
-    const there = siblings.map((leaf) => leaf.path[leaf.path.length - 1]).join(', ');
-    const advice = near ? `did you mean ${near}?` : there === '' ? 'there are none here.' : `there are ${there}.`;
-    return new ConfigError(`${source}: there is no setting ${showValue(key)}${where}; ${advice}`);
+      namesakes.length > 0
+        ? keyOf(namesakes[0].path)
+        : sibling !== undefined
+          ? keyOf([...parent, sibling])
+          : nearestPath(last, leaves);
+    const owner = PARTS.find((part) => part === parent[0]);
+    const where = owner ? ` for the ${CHOOSABLE[owner].what} ${this.#variant(owner).name}` : '';
+    const there = here.size === 0 ? 'there are none here.' : `there are ${[...here].join(', ')}.`;
+    const advice = near === undefined ? there : `did you mean ${near}?`;
+    return new ConfigError(`${source}: there is no setting ${showValue(keyOf(path))}${where}; ${advice}`);
   }
 
   #unknownFlag(name: string, leaves: readonly Leaf[]): ConfigError {
