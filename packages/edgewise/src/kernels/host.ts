@@ -29,15 +29,38 @@ export function hostInstruction(x: Expression, registerOf: (x: Expression) => Re
   if (x.op === 'sum' || x.op === 'max' || x.op === 'min') return reduction(x, out, args[0], extents);
   const f = functions[x.op];
   if (x.level === 'global') return globalInstruction(x.op, f, out, args);
-  const places = x.args.map((arg) => placeOf(arg.level, x.level));
+  if (x.level === 'tensor') return tensorInstruction(f, out, args, x, extents);
+  const places = x.args.map((arg) => placeOf(arg.level));
   const values = new Array<number>(args.length);
-  const count = x.level === 'row' ? () => extents.rows : () => extents.classes;
   return () => {
-    const n = count();
-    for (let i = 0; i < n; i++) {
+    for (let i = 0; i < extents.rows; i++) {
       for (let k = 0; k < args.length; k++) values[k] = args[k][places[k](i, extents)];
       out[i] = f(...values);
     }
+  };
+}
+
+/** Over classes of tensors; an argument that holds for all is read with stride 0. */
+function tensorInstruction(
+  f: (...x: number[]) => number,
+  out: Register,
+  [a, b, c]: readonly Register[],
+  { args }: Expression,
+  extents: Extents,
+): Instruction {
+  const [sa, sb, sc] = args.map((arg) => (arg.level === 'global' ? 0 : 1));
+  if (c) {
+    return () => {
+      for (let i = 0; i < extents.classes; i++) out[i] = f(a[i * sa], b[i * sb], c[i * sc]);
+    };
+  }
+  if (b) {
+    return () => {
+      for (let i = 0; i < extents.classes; i++) out[i] = f(a[i * sa], b[i * sb]);
+    };
+  }
+  return () => {
+    for (let i = 0; i < extents.classes; i++) out[i] = f(a[i * sa]);
   };
 }
 
@@ -81,10 +104,10 @@ function globalInstruction(
   };
 }
 
-/** Where the i-th value at level `to` finds its argument at level `from`. */
-function placeOf(from: Level, to: Level): (i: number, extents: Extents) => number {
-  if (from === 'global') return () => 0;
-  if (from === to) return (i) => i;
+/** Where the i-th row finds an argument. */
+function placeOf(level: Level): (i: number, extents: Extents) => number {
+  if (level === 'global') return () => 0;
+  if (level === 'row') return (i) => i;
   return (i, { rowClass }) => rowClass[i];
 }
 

@@ -4,6 +4,7 @@
  * A definition is a page: name, source, hyper-parameters, state, and an update rule that takes symbols and returns
  * symbols, written with the ordinary tensor ops. Everything else (kernels, flags, docs, checkpoints) is made from it.
  */
+import type { Segment } from '../params/layout.ts';
 import type { Operand } from '../tensor/ops/elementwise.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Schema, Symbols, Values } from './hyperparameters.ts';
@@ -101,10 +102,19 @@ export interface Update<S extends string, C extends string> {
 /** A part of a step. Each phase sees what the one before it wrote. */
 export interface Phase<H extends Schema, S extends string, C extends string> {
   /**
-   * The gradient to evaluate at the current parameters before the phase, into `grad`: `loss` for the training loss,
-   * other words for what the rule's documentation says. None where left out: `grad` is what it was.
+   * The gradient that `grad` must hold, at the parameters as they are then: `loss` for that of the training loss, other
+   * words for what the definition's documentation says. Where an earlier phase moved the parameters or asked for
+   * another gradient, it is evaluated anew. None where left out: the phase does not read `grad`.
    */
   readonly evaluate?: string;
+  /**
+   * `vector` (the default): the update is elementwise, with reductions, over all tensors at once. `matrices`: it is
+   * done one tensor after the other, with symbols of shape [rows, columns] (scalars of shape []) and any op, matrix
+   * products included; it writes `theta` and slots only.
+   */
+  readonly over?: 'vector' | 'matrices';
+  /** Tensors the phase is for: by default all, or those of rank 2 and more for `matrices`. */
+  only?(segment: Segment): boolean;
   /** Whether the phase takes place in this step, one boolean for all; always by default. */
   when?(s: RuleSymbols<H, S, C>): Tensor;
   update(s: RuleSymbols<H, S, C>): Update<S, C>;

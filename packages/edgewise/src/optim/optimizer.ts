@@ -1,23 +1,15 @@
 /** @file An optimizer at work: a definition bound to parameters, gradient and state in memory. */
 import { ConfigError, EdgewiseError, nearest } from '../base/errors.ts';
-import { type BoundUpdate, type Level, type VectorDType, VectorSpace } from '../kernels/index.ts';
+import { type BoundUpdate, NOMINALS, type VectorDType, VectorSpace } from '../kernels/index.ts';
 import type { ParamLayout, Segment } from '../params/layout.ts';
 import type { ParamVector } from '../params/vector.ts';
 import { type Backend, interpreterBackend, wasmBackend } from './backend.ts';
-import type { OptimizerDefinition, SlotSpec, Stability } from './definition.ts';
+import type { OptimizerDefinition, Phase, SlotSpec, Stability } from './definition.ts';
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
-import { completeValues, type Hyperparameter, type Schema, type Values } from './hyperparameters.ts';
-import {
-  type Answers,
-  COUNT,
-  type GraphPair,
-  isEverywhere,
-  type Numbers,
-  RESTART,
-  scalarName,
-  tracePhases,
-  WHEN,
-} from './trace.ts';
+import { completeValues, type Schema, type Values } from './hyperparameters.ts';
+import { type MatrixEvaluator, MatrixUpdate } from './matrices.ts';
+import { extentsOf, NumberTable, RESTART, STEPS, stateName, WHEN } from './numbers.ts';
+import { type Context, isEverywhere, type Rule, traceUpdate } from './trace.ts';
 
 /** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
 export interface OptimizerSettings<H extends Schema = Schema> {
@@ -35,6 +27,8 @@ export interface OptimizerTarget {
   readonly theta: ParamVector;
   /** Gradient at the parameters, written by the caller before each step; the optimizer does not change it. */
   readonly grad: ParamVector;
+  /** What computes phases over matrices; the reference interpreter by default. */
+  readonly matrices?: MatrixEvaluator;
 }
 
 /** What a step is told. */
@@ -104,10 +98,12 @@ export function bytesNeeded<H extends Schema, S extends string, C extends string
 
 interface BoundPhase {
   readonly evaluate: string | undefined;
-  readonly update: BoundUpdate;
+  readonly update: BoundUpdate | { run(): Promise<number> };
   readonly when: BoundUpdate | undefined;
   readonly undo: BoundUpdate | undefined;
+  /** Reasons of the update's guards, in order. */
   readonly refusals: readonly string[];
+  readonly movesParameters: boolean;
 }
 
 export class Optimizer<H extends Schema = Schema, S extends string = string, C extends string = string> {
@@ -115,29 +111,24 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   readonly layout: ParamLayout;
   /** The state by name, laid out as the parameters. */
   readonly slots: Readonly<Record<string, ParamVector>>;
-  /** Stages, that is passes over the vector, that a step takes. */
-  stages = 0;
   readonly #settings: { values: Values<H>; readonly groups: readonly Group<H>[]; readonly frozen: Match | undefined };
   readonly #target: OptimizerTarget;
   readonly #backend: Backend;
   readonly #segments: readonly Segment[];
-  readonly #index: ReadonlyMap<string, number>;
-  /** Every number updates read or hand out, by name. */
-  readonly #numbers: Record<string, Float64Array> = {};
-  #assignments: Assignment<H>[] = [];
-  #answers: Answers = new Map();
-  #phases: BoundPhase[] = [];
-  #updates: BoundUpdate[] = [];
+  readonly #numbers: NumberTable<H>;
+  #assignments: Assignment<H>[];
+  #context: Context<H>;
+  #phases: readonly BoundPhase[] = [];
+  #updates: { readonly update: BoundUpdate; readonly only: ReadonlySet<number> | undefined }[] = [];
+  #code: { readonly codeBytes: () => number; readonly stages: number }[] = [];
   /** Segments that are not frozen. */
-  #awake: number[] = [];
-  /** Key of the segments updated last. */
-  #activeKey = '';
-  #active: readonly number[] = [];
+  readonly #awake: readonly number[];
+  /** Segments updated in the last step; those that are awake and not in `#absentKey`. */
+  #active: readonly number[];
+  #absentKey = '';
   #started = false;
-  readonly #perTensorCount: boolean;
-  readonly #levels = new Map<string, Level>();
-  readonly #tame = new Set<string>();
-  #codeBytes: (() => number)[] = [];
+  /** Whether {@link step} can take a step. */
+  #synchronous = true;
 
   /** @internal Use {@link createOptimizer}. */
   constructor(
@@ -155,39 +146,51 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#target = target;
     this.#backend = backend;
     this.#segments = theta.layout.segments;
-    this.#index = new Map(this.#segments.map(({ name }, i) => [name, i]));
-    this.#settings = {
-      values: completeValues(definition.name, definition.hyperparameters, settings.values ?? {}),
-      groups: settings.groups ?? [],
-      frozen: settings.frozen,
-    };
-    this.#assignments = this.#assign(this.#settings.values);
-    this.#perTensorCount = (definition.counter ?? 'tensor') === 'tensor';
+    const values = completeValues(definition.name, definition.hyperparameters, settings.values ?? {});
+    this.#settings = { values, groups: settings.groups ?? [], frozen: settings.frozen };
+    this.#assignments = this.#assign(values);
+    this.#awake = this.#assignments.flatMap(({ frozen }, i) => (frozen ? [] : [i]));
+    this.#active = this.#awake;
     this.slots = Object.fromEntries(
       slotsUnder(definition, this.#assignments).map((name) => [name, backend.allocate(theta.layout)]),
     );
-    this.#declareNumbers();
+    this.#numbers = new NumberTable(definition, this.#settings.groups, this.#segments);
+    this.#numbers.write(values, this.#assignments);
+    this.#numbers.at.baseLr[0] = this.lr;
     this.#initialize(Object.keys(this.slots), Object.keys(definition.scalars ?? {}));
-    this.#writeNumbers();
-    this.#numbers.baseLr[0] = this.lr;
-    this.#awake = this.#assignments.flatMap(({ frozen }, i) => (frozen ? [] : [i]));
-    this.#active = this.#awake;
-    this.#build();
+    this.#context = this.#build();
   }
 
-  /** Gradient evaluations a step needs beside the one that `grad` holds at its beginning. */
+  /** Whether a step may evaluate gradients beside the one that `grad` holds at its beginning, or needs matrix products: it is taken with {@link stepWith} then. */
+  get needsStepWith(): boolean {
+    return this.furtherEvaluations > 0 || this.definition.phases.some(({ over }) => over === 'matrices');
+  }
+
+  /** Largest number of gradients that a step evaluates beside the one that `grad` holds at its beginning. */
   get furtherEvaluations(): number {
-    return this.definition.phases.filter(({ evaluate }, i) => evaluate !== undefined && i > 0).length;
+    let held: string | undefined = 'loss';
+    let count = 0;
+    for (const { evaluate, movesParameters } of this.#phases) {
+      if (evaluate !== undefined && evaluate !== held) count++;
+      held = movesParameters ? undefined : (evaluate ?? held);
+    }
+    return count;
+  }
+
+  /** Stages, that is passes over the vector, that a step takes. */
+  get stages(): number {
+    return this.#code.reduce((sum, { stages }) => sum + stages, 0);
   }
 
   /** Size of the WebAssembly code compiled so far: stages are compiled when they first run. */
   get codeBytes(): number {
-    return this.#codeBytes.reduce((sum, bytes) => sum + bytes(), 0);
+    return this.#code.reduce((sum, { codeBytes }) => sum + codeBytes(), 0);
   }
 
   /** The learning rate used where a step is told none. */
   get lr(): number {
-    return lrOf(this.#settings.values);
+    const { lr }: Values<Schema> = this.#settings.values;
+    return Number(lr);
   }
 
   /** The hyper-parameters in force for parameters that no group changes. */
@@ -207,32 +210,27 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Numbers the rule reported in the last applied step, such as the gradient norm. */
   get report(): Record<string, number> {
-    const prefix = scalarName.report('');
-    return Object.fromEntries(
-      Object.entries(this.#numbers).flatMap(([name, values]) =>
-        name.startsWith(prefix) ? [[name.slice(prefix.length), values[0]]] : [],
-      ),
-    );
+    return this.#numbers.report();
   }
 
   /**
    * One step, for rules that need no gradient but the one in `grad`.
    * @throws ConfigError for a learning rate that is not a number of at least 0, or an unknown name in `absent`;
-   *   EdgewiseError where the rule needs {@link stepWith}.
+   *   EdgewiseError where the rule {@link needsStepWith}.
    */
   step(inputs: StepInputs = {}): StepReport {
-    if (this.furtherEvaluationsNeeded)
-      throw new EdgewiseError(
-        `${this.definition.name}: a step evaluates the gradient ${this.furtherEvaluations + 1} times; call stepWith and pass a function that does so.`,
-      );
     this.#begin(inputs);
-    let restarted = false;
     for (let i = 0; i < this.#phases.length; i++) {
-      const refusal = this.#runPhase(i);
-      if (refusal !== undefined) return { applied: false, refusal, restarted: false };
+      const phase = this.#phases[i];
+      if (phase.when && !this.#takesPlace(phase.when)) continue;
+      const refused = this.#synchronous ? phase.update.run() : undefined;
+      if (typeof refused !== 'number')
+        throw new EdgewiseError(
+          `${this.definition.name}: a step evaluates further gradients or matrix products; call stepWith.`,
+        );
+      if (refused >= 0) return this.#refuse(i, refused);
     }
-    restarted = this.#end();
-    return restarted ? APPLIED_RESTARTED : APPLIED;
+    return this.#end();
   }
 
   /**
@@ -242,21 +240,28 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    */
   async stepWith(evaluate: (what: string) => Promise<number> | number, inputs: StepInputs = {}): Promise<StepReport> {
     this.#begin(inputs);
-    for (let i = 0; i < this.#phases.length; i++) {
-      const phase = this.#phases[i];
-      if (!this.#takesPlace(phase)) continue;
-      if (phase.evaluate !== undefined && i > 0) this.#numbers.loss[0] = await evaluate(phase.evaluate);
-      const refusal = this.#runPhase(i);
-      if (refusal !== undefined) return { applied: false, refusal, restarted: false };
+    let held: string | undefined = 'loss';
+    for (const [i, phase] of this.#phases.entries()) {
+      if (phase.when && !this.#takesPlace(phase.when)) continue;
+      if (phase.evaluate !== undefined && phase.evaluate !== held) {
+        this.#numbers.at.loss[0] = await evaluate(phase.evaluate);
+        held = phase.evaluate;
+      }
+      const refused = await phase.update.run();
+      if (refused >= 0) return this.#refuse(i, refused);
+      if (phase.movesParameters) held = undefined;
     }
-    return this.#end() ? APPLIED_RESTARTED : APPLIED;
+    return this.#end();
   }
 
   /** Sets the state that the rule's restart clears, and the step counter, back to their initial values. */
   restart(): void {
     const { slots = [], scalars = [] } = this.definition.restart ?? {};
-    this.#initialize(slots, scalars);
-    this.#numbers[COUNT].fill(0);
+    this.#initialize(
+      slots.filter((name) => name in this.slots),
+      scalars,
+    );
+    this.#numbers.at[STEPS].fill(0);
     this.#invalidate();
   }
 
@@ -264,39 +269,37 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    * Changes hyper-parameters from the next step on.
    * @throws ConfigError for values that do not fit, or that would need state the optimizer does not have.
    */
-  set(values: Partial<Values<H>>): void {
-    const merged = completeValues(this.definition.name, this.definition.hyperparameters, {
-      ...this.#settings.values,
-      ...values,
-    });
-    const assignments = this.#assign(merged);
-    const slots = slotsUnder(this.definition, assignments);
-    if (slots.join() !== Object.keys(this.slots).join()) {
+  set(changes: Partial<Values<H>>): void {
+    const { name, hyperparameters } = this.definition;
+    const before = this.#settings.values;
+    const values = completeValues(name, hyperparameters, { ...before, ...changes });
+    const assignments = this.#assign(values);
+    const [needed, had] = [slotsUnder(this.definition, assignments), Object.keys(this.slots)];
+    if (needed.join() !== had.join()) {
       throw new ConfigError(
-        `${this.definition.name}: ${Object.keys(values).join(', ')} cannot be changed to ${JSON.stringify(values)} while running: the state would be ${slots.join(', ') || 'empty'} instead of ${Object.keys(this.slots).join(', ') || 'empty'}.`,
+        `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${needed.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
       );
     }
-    const before = this.#settings.values;
-    this.#settings.values = merged;
+    this.#settings.values = values;
     this.#assignments = assignments;
-    this.#writeNumbers();
-    const flagsKept = Object.entries(this.definition.hyperparameters).every(
-      ([name, { kind }]) => (kind !== 'flag' && kind !== 'choice') || before[name] === merged[name],
-    );
-    const answersKept = [...this.#answers.values()].every(
-      ({ name, value, answer }) => isEverywhere(assignments, name, value) === answer,
-    );
-    if (flagsKept && answersKept) this.#invalidate();
-    else this.#build();
+    this.#numbers.write(values, assignments);
+    const sameStructure =
+      Object.entries(hyperparameters).every(
+        ([key, { kind }]) => (kind !== 'flag' && kind !== 'choice') || before[key] === values[key],
+      ) &&
+      [...this.#context.answers.values()].every(
+        ({ name: key, value, answer }) => isEverywhere(assignments, key, value) === answer,
+      );
+    if (sameStructure) this.#invalidate();
+    else this.#context = this.#build();
   }
 
   /** The numbers of the state, for a checkpoint beside {@link slots}. */
   scalarState(): ScalarState {
-    const state = Object.entries(this.#numbers).filter(([name]) => name.startsWith('state.'));
     return {
-      ...Object.fromEntries(state.map(([name, values]) => [name.slice('state.'.length), [...values]])),
-      started: [this.#started ? 1 : 0],
-      baseLr: [this.#numbers.baseLr[0]],
+      ...Object.fromEntries(this.#numbers.state().map(([name, values]) => [name, [...values]])),
+      '#started': [this.#started ? 1 : 0],
+      '#baseLr': [this.#numbers.at.baseLr[0]],
     };
   }
 
@@ -306,32 +309,27 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    * @throws ConfigError where it belongs to another optimizer or model; nothing is changed then.
    */
   restoreScalars(state: ScalarState): void {
+    const { name: optimizer } = this.definition;
     const own = this.scalarState();
     for (const name of Object.keys(state)) {
-      if (!(name in own)) {
-        const near = nearest(name, Object.keys(own));
-        throw new ConfigError(
-          `${this.definition.name}: the saved state has a number '${name}' that this optimizer does not${near ? ` (it has '${near}')` : ''}; resume with the optimizer it was saved by.`,
-        );
-      }
+      if (Object.hasOwn(own, name)) continue;
+      const near = nearest(name, Object.keys(own));
+      throw new ConfigError(
+        `${optimizer}: the saved state has a number '${name}' that this optimizer does not${near ? ` (it has '${near}')` : ''}; resume with the optimizer it was saved by.`,
+      );
     }
     for (const [name, { length }] of Object.entries(own)) {
-      const values = state[name];
-      if (!Array.isArray(values) || values.length !== length || !values.every((x) => typeof x === 'number')) {
-        throw new ConfigError(
-          `${this.definition.name}: the saved state has ${Array.isArray(values) ? `${values.length} numbers` : 'nothing'} for '${name}', ${length} are wanted; resume with the optimizer and model it was saved by.`,
-        );
-      }
+      const values: unknown = state[name];
+      if (Array.isArray(values) && values.length === length && values.every((x) => typeof x === 'number')) continue;
+      throw new ConfigError(
+        `${optimizer}: the saved state has ${Array.isArray(values) ? `${values.length} values` : 'nothing'} for '${name}', ${length} numbers are wanted; resume with the optimizer and model it was saved by.`,
+      );
     }
     for (const [name, values] of Object.entries(state)) {
-      if (name === 'started') this.#started = values[0] !== 0;
-      else this.#numbers[name === 'baseLr' ? name : scalarName.state(name)].set(values);
+      if (name === '#started') this.#started = values[0] !== 0;
+      else this.#numbers.at[name === '#baseLr' ? 'baseLr' : stateName(name)].set(values);
     }
     this.#invalidate();
-  }
-
-  get furtherEvaluationsNeeded(): boolean {
-    return this.furtherEvaluations > 0;
   }
 
   #begin({ lr = this.lr, loss = Number.NaN, absent }: StepInputs): void {
@@ -339,34 +337,33 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       throw new ConfigError(
         `${this.definition.name}: the learning rate of a step is ${lr}; give a finite number of at least 0.`,
       );
-    this.#numbers.lr[0] = lr;
-    this.#numbers.loss[0] = loss;
-    if (absent !== undefined || this.#activeKey !== '') this.#activate(absent === undefined ? [] : [...absent]);
+    const { at } = this.#numbers;
+    at.lr[0] = lr;
+    at.loss[0] = loss;
+    if (absent !== undefined || this.#absentKey !== '') this.#leaveAlone(absent ?? []);
     if (!this.#started) this.#start();
   }
 
-  #takesPlace({ when }: BoundPhase): boolean {
-    if (!when) return true;
+  #takesPlace(when: BoundUpdate): boolean {
     when.run();
-    return this.#numbers[WHEN][0] !== 0;
+    return this.#numbers.at[WHEN][0] !== 0;
   }
 
-  /** Runs phase i; where it is refused, undoes the phases before it and says why. */
-  #runPhase(i: number): string | undefined {
-    const refused = this.#phases[i].update.run();
-    if (refused < 0) return undefined;
-    for (let k = i - 1; k >= 0; k--) this.#phases[k].undo?.run();
-    return this.#phases[i].refusals[refused];
+  /** Undoes the phases before the one that was refused. */
+  #refuse(phase: number, refused: number): StepReport {
+    for (let k = phase - 1; k >= 0; k--) this.#phases[k].undo?.run();
+    return { applied: false, refusal: this.#phases[phase].refusals[refused], restarted: false };
   }
 
-  #end(): boolean {
-    const count = this.#numbers[COUNT];
-    if (this.#perTensorCount) for (let k = 0; k < this.#active.length; k++) count[this.#active[k]]++;
-    else count[0]++;
-    if (this.#numbers[RESTART][0] === 0) return false;
-    this.#numbers[RESTART][0] = 0;
+  #end(): StepReport {
+    const { at, levels } = this.#numbers;
+    const steps = at[STEPS];
+    if (levels.get(STEPS) === 'tensor') for (let k = 0; k < this.#active.length; k++) steps[this.#active[k]]++;
+    else steps[0]++;
+    if (at[RESTART][0] === 0) return APPLIED;
+    at[RESTART][0] = 0;
     this.restart();
-    return true;
+    return APPLIED_RESTARTED;
   }
 
   /** Takes copies of the parameters that state starts from. */
@@ -376,17 +373,21 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#started = true;
   }
 
-  #activate(absent: readonly string[]): void {
-    const away = new Set(absent.map((name) => this.#index.get(this.layout.segment(name).name)!));
+  #leaveAlone(absent: Iterable<string>): void {
+    const away = new Set([...absent].map((name) => this.#segments.indexOf(this.layout.segment(name))));
     const key = [...away].sort((a, b) => a - b).join();
-    if (key === this.#activeKey) return;
-    this.#activeKey = key;
+    if (key === this.#absentKey) return;
+    this.#absentKey = key;
     this.#active = this.#awake.filter((i) => !away.has(i));
-    for (const update of this.#updates) update.activate(this.#active);
+    for (const { update, only } of this.#updates) update.activate(this.#activeIn(only));
+  }
+
+  #activeIn(only: ReadonlySet<number> | undefined): readonly number[] {
+    return only ? this.#active.filter((i) => only.has(i)) : this.#active;
   }
 
   #invalidate(): void {
-    for (const update of this.#updates) update.invalidate();
+    for (const { update } of this.#updates) update.invalidate();
   }
 
   #assign(values: Values<H>): Assignment<H>[] {
@@ -399,140 +400,105 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       this.#settings.frozen,
       this.layout,
     );
-    for (const assignment of assignments) this.definition.check?.(assignment.values);
-    if (assignments.length === 0) this.definition.check?.(values);
+    for (const each of [values, ...assignments.map((assignment) => assignment.values)]) this.definition.check?.(each);
     return assignments;
   }
 
   #initOf(slot: string): number | 'theta' {
-    // `slots` holds the names of the definition.
-    return this.definition.slots[slot as S].init?.(this.#settings.values) ?? 0;
+    const { slots }: OptimizerDefinition<H> = this.definition;
+    return slots[slot].init?.(this.#settings.values) ?? 0;
   }
 
   #initialize(slots: readonly string[], scalars: readonly string[]): void {
+    const { scalars: specs = {} }: OptimizerDefinition<H> = this.definition;
     for (const name of slots) {
       const init = this.#initOf(name);
       if (init === 'theta') this.slots[name].data.set(this.#target.theta.data);
       else this.slots[name].fill(init);
     }
-    for (const name of scalars)
-      this.#numbers[scalarName.state(name)].fill(
-        this.definition.scalars?.[name as C].init?.(this.#settings.values) ?? 0,
-      );
+    for (const name of scalars) this.#numbers.at[stateName(name)].fill(specs[name].init?.(this.#settings.values) ?? 0);
   }
 
-  /** Makes room for every number, one for all or one a tensor; where each lies never changes. */
-  #declareNumbers(): void {
-    const { hyperparameters, scalars = {} } = this.definition;
-    const { groups } = this.#settings;
-    const declare = (name: string, level: Level, tame: boolean) => {
-      this.#levels.set(name, level);
-      if (tame) this.#tame.add(name);
-      this.#numbers[name] = new Float64Array(level === 'tensor' ? this.#segments.length : 1);
+  /** Traces the rule under the present settings and binds what comes out. */
+  #build(): Context<H> {
+    const { phases }: OptimizerDefinition<H> = this.definition;
+    const context: Context<H> = {
+      definition: this.definition,
+      slots: Object.keys(this.slots),
+      numbers: this.#numbers,
+      assignments: this.#assignments,
+      answers: new Map(),
     };
-    const differs = (name: string): Level =>
-      groups.some(({ values }) => values?.[name] !== undefined) ? 'tensor' : 'global';
-    declare(COUNT, this.#perTensorCount ? 'tensor' : 'global', true);
-    for (const [name, { per }] of Object.entries<{ per: 'tensor' | 'optimizer' }>(scalars))
-      declare(scalarName.state(name), per === 'tensor' ? 'tensor' : 'global', false);
-    for (const [name, parameter] of Object.entries(hyperparameters)) {
-      for (const key of numberNames(name, parameter)) declare(key, differs(name), true);
-    }
-    for (const name of ['lr', 'baseLr']) declare(name, 'global', true);
-    declare('loss', 'global', false);
-    if (groups.some(({ lrScale = 1 }) => lrScale !== 1)) declare('lrScale', 'tensor', true);
-    for (const name of ['size', 'rows', 'columns', 'rank'] as const) {
-      declare(name, 'tensor', true);
-      this.#numbers[name].set(this.#segments.map((segment) => extentsOf(segment)[name]));
-    }
-  }
-
-  /** Writes hyper-parameters to where updates read them. */
-  #writeNumbers(): void {
-    const write = (name: string, of: (values: Values<H>) => number) => {
-      const to = this.#numbers[name];
-      if (this.#levels.get(name) === 'global') to[0] = of(this.#settings.values);
-      else to.set(this.#assignments.map(({ values }) => of(values)));
+    const { theta, grad, matrices } = this.#target;
+    const vectors = { theta, grad, ...this.slots };
+    const binding = {
+      segments: this.#segments.map((segment) => ({
+        offset: segment.offset,
+        length: segment.length,
+        rows: extentsOf(segment).rows,
+      })),
+      vectors: Object.fromEntries(
+        Object.entries(vectors).map(([name, vector]) => [
+          name,
+          { byteOffset: vector.byteOffset, view: () => vector.data },
+        ]),
+      ),
+      scalars: this.#numbers.at,
+      results: this.#numbers.at,
     };
-    for (const [name, parameter] of Object.entries(this.definition.hyperparameters)) {
-      numberNames(name, parameter).forEach((key, i) => {
-        write(key, (values) => {
-          const value: unknown = values[name];
-          return Number(Array.isArray(value) ? value[i] : value);
-        });
-      });
-    }
-    if ('lrScale' in this.#numbers) this.#numbers.lrScale.set(this.#assignments.map(({ lrScale }) => lrScale));
-  }
-
-  /** Traces the rule under the present settings and binds the result. */
-  #build(): void {
-    this.#answers = new Map();
-    const numbers: Numbers = { levels: this.#levels, tame: this.#tame };
-    const slots = Object.keys(this.slots);
-    const traced = tracePhases(this.definition, slots, numbers, this.#assignments, this.#answers);
-    const segments = this.#segments.map((segment) => ({
-      offset: segment.offset,
-      length: segment.length,
-      rows: extentsOf(segment).rows,
-    }));
-    const vectors = Object.fromEntries(
-      Object.entries({ theta: this.#target.theta, grad: this.#target.grad, ...this.slots }).map(([name, vector]) => [
-        name,
-        { byteOffset: vector.byteOffset, view: () => vector.data },
-      ]),
-    );
     this.#updates = [];
-    this.#codeBytes = [];
-    this.stages = 0;
-    for (const name of [WHEN, RESTART]) this.#numbers[name] = new Float64Array(1);
-    const bind = (graphs: GraphPair | undefined): BoundUpdate | undefined => {
-      if (!graphs) return undefined;
-      for (const name of Object.keys(graphs[0].results)) this.#numbers[name] ??= new Float64Array(1);
-      const { update, codeBytes, stages } = this.#backend.bind(graphs, {
-        segments,
-        vectors,
-        scalars: this.#numbers,
-        results: this.#numbers,
-      });
-      update.activate(this.#active);
-      this.#updates.push(update);
-      this.#codeBytes.push(codeBytes);
-      this.stages += stages;
-      return update;
+    this.#code = [];
+    const bind = (rule: Rule<H>, only?: ReadonlySet<number>) => {
+      const [first, second] = NOMINALS.map((nominal) => traceUpdate(context, nominal, rule));
+      for (const name of Object.keys(first.graph.results)) this.#numbers.declareResult(name);
+      const { update, ...code } = this.#backend.bind([first.graph, second.graph], binding);
+      update.activate(this.#activeIn(only));
+      this.#updates.push({ update, only });
+      this.#code.push(code);
+      return {
+        update,
+        refusals: first.refusals.map(({ because }) => because),
+        movesParameters: 'theta' in first.graph.writes,
+      };
     };
-    this.#phases = traced.map(({ evaluate, update, when, undo, refusals }) => ({
-      evaluate,
-      update: bind(update)!,
-      when: bind(when),
-      undo: bind(undo),
-      refusals,
-    }));
+    this.#phases = phases.map((phase: Phase<H, string, string>) => {
+      const { when, undo } = phase;
+      const only = this.#onlyOf(phase);
+      const condition = when && bind((s) => ({ when: when(s) })).update;
+      if (phase.over === 'matrices') {
+        const update = new MatrixUpdate(context, phase.update, vectors, matrices);
+        const run = () => update.run(this.#segments, this.#activeIn(only)).then(() => -1);
+        return {
+          evaluate: phase.evaluate,
+          update: { run },
+          when: condition,
+          undo: undo && bind(undo, only).update,
+          refusals: [],
+          movesParameters: true,
+        };
+      }
+      return {
+        evaluate: phase.evaluate,
+        ...bind(phase.update, only),
+        when: condition,
+        undo: undo && bind(undo, only).update,
+      };
+    });
+    this.#synchronous = !this.needsStepWith;
+    return context;
+  }
+
+  #onlyOf({ over, only }: Phase<H, string, string>): ReadonlySet<number> | undefined {
+    const chosen = only ?? (over === 'matrices' ? ({ shape }: Segment) => shape.length > 1 : undefined);
+    return chosen && new Set(this.#segments.flatMap((segment, i) => (chosen(segment) ? [i] : [])));
   }
 }
 
-function slotsUnder<H extends Schema, S extends string, C extends string>(
-  { slots }: OptimizerDefinition<H, S, C>,
+function slotsUnder<H extends Schema>(
+  { slots }: OptimizerDefinition<H>,
   assignments: readonly Assignment<H>[],
 ): string[] {
-  return Object.entries<SlotSpec<H>>(slots).flatMap(([name, spec]) =>
+  return Object.entries(slots).flatMap(([name, spec]: [string, SlotSpec<H>]) =>
     assignments.some(({ values }) => spec.when?.(values) ?? true) ? [name] : [],
   );
-}
-
-/** Names of the numbers that a hyper-parameter consists of; none for flags and choices. */
-function numberNames(name: string, parameter: Hyperparameter): string[] {
-  if (name === 'lr' || parameter.kind === 'flag' || parameter.kind === 'choice') return [];
-  return parameter.kind === 'numbers'
-    ? parameter.default.map((_, i) => scalarName.hyper(name, i))
-    : [scalarName.hyper(name)];
-}
-
-function extentsOf({ shape, length }: Segment): { size: number; rows: number; columns: number; rank: number } {
-  const rows = shape.length > 1 ? shape[0] : 1;
-  return { size: length, rows, columns: rows === 0 ? 0 : length / rows, rank: shape.length };
-}
-
-function lrOf(values: Values<Schema>): number {
-  return Number(values.lr);
 }

@@ -1,181 +1,146 @@
-/** @file From a definition and its settings to the symbolic updates that are compiled. */
+/** @file From a definition and its settings to symbolic updates. */
 import { EdgewiseError } from '../base/errors.ts';
-import { type Level, NOMINALS, type Nominal, type ScalarInput, symbolAt, type UpdateGraph } from '../kernels/index.ts';
+import { type Level, type Nominal, symbolAt, type UpdateGraph } from '../kernels/index.ts';
 import { add, mul, type Operand } from '../tensor/ops/elementwise.ts';
 import { constant, type Tensor } from '../tensor/tensor.ts';
-import type { OptimizerDefinition, Phase, RuleSymbols, Update } from './definition.ts';
+import type { OptimizerDefinition, Refusal, RuleSymbols, Update } from './definition.ts';
 import type { Assignment } from './groups.ts';
 import type { Schema } from './hyperparameters.ts';
+import { hyperName, type NumberTable, RESTART, reportName, STEPS, stateName, WHEN } from './numbers.ts';
 
-/** Names under which an update finds its numbers. */
-export const scalarName = {
-  hyper: (name: string, i?: number) => (i === undefined ? `h.${name}` : `h.${name}.${i}`),
-  state: (name: string) => `state.${name}`,
-  report: (name: string) => `report.${name}`,
-};
-export const COUNT = scalarName.state('count');
-
-/** What a rule asked about its hyper-parameters, and the answers it was built on. */
-export type Answers = Map<string, { readonly name: string; readonly value: number; readonly answer: boolean }>;
-
-/** Names and levels of every number of an optimizer, apart from what they are now. */
-export interface Numbers {
-  readonly levels: ReadonlyMap<string, Level>;
-  /** Numbers whose size the data do not decide. */
-  readonly tame: ReadonlySet<string>;
+/** What a rule is traced under. */
+export interface Context<H extends Schema> {
+  readonly definition: OptimizerDefinition<H>;
+  /** Slots there are under the settings. */
+  readonly slots: readonly string[];
+  readonly numbers: NumberTable<H>;
+  readonly assignments: readonly Assignment<H>[];
+  /** What the rule asked about its hyper-parameters, and the answers it was built on. */
+  readonly answers: Map<string, { readonly name: string; readonly value: number; readonly answer: boolean }>;
 }
 
 /** Whether `name` equals `value` for every tensor. */
-export const isEverywhere = <H extends Schema>(
+export function isEverywhere<H extends Schema>(
   assignments: readonly Assignment<H>[],
   name: string,
   value: number,
-): boolean => assignments.every(({ values }) => values[name] === value);
-
-/** Symbolic updates at both nominal shapes. */
-export type GraphPair = readonly [UpdateGraph, UpdateGraph];
-
-export interface TracedPhase {
-  readonly evaluate: string | undefined;
-  readonly update: GraphPair;
-  /** Yields the number `when`. */
-  readonly when: GraphPair | undefined;
-  readonly undo: GraphPair | undefined;
-  /** Reasons of the update's guards, in order. */
-  readonly refusals: readonly string[];
+): boolean {
+  return assignments.every(({ values }) => values[name] === value);
 }
 
-/** Names of the results that are not state. */
-export const WHEN = 'when';
-export const RESTART = 'restart';
-
-export function tracePhases<H extends Schema, S extends string, C extends string>(
-  definition: OptimizerDefinition<H, S, C>,
-  slots: readonly string[],
-  numbers: Numbers,
-  assignments: readonly Assignment<H>[],
-  answers: Answers,
-): TracedPhase[] {
-  const shapes = NOMINALS.map((nominal) => new Tracer(definition, slots, numbers, assignments, answers, nominal));
-  const pair = (make: (tracer: Tracer<H, S, C>) => UpdateGraph): GraphPair => [make(shapes[0]), make(shapes[1])];
-  return definition.phases.map((phase: Phase<H, S, C>) => ({
-    evaluate: phase.evaluate,
-    update: pair((tracer) => tracer.graph(phase.update(tracer.symbols))),
-    when: phase.when && pair((tracer) => tracer.results({ [WHEN]: phase.when!(tracer.symbols) })),
-    undo: phase.undo && pair((tracer) => tracer.graph(phase.undo!(tracer.symbols))),
-    refusals: (phase.update(shapes[0].symbols).refuse ?? []).map(({ because }) => because),
-  }));
+/** Symbols of a rule, by the names updates know them under. */
+export interface Symbolized<H extends Schema> {
+  readonly symbols: RuleSymbols<H, string, string>;
+  readonly vectors: Readonly<Record<string, Tensor>>;
+  readonly scalars: Readonly<Record<string, Tensor>>;
 }
 
-class Tracer<H extends Schema, S extends string, C extends string> {
-  readonly symbols: RuleSymbols<H, S, C>;
-  readonly #nominal: Nominal;
-  readonly #vectors: Record<string, Tensor> = {};
-  readonly #scalars: Record<string, ScalarInput> = {};
-  readonly #name: string;
-  readonly #slots: readonly string[];
-
-  constructor(
-    definition: OptimizerDefinition<H, S, C>,
-    slots: readonly string[],
-    numbers: Numbers,
-    assignments: readonly Assignment<H>[],
-    answers: Answers,
-    nominal: Nominal,
-  ) {
-    this.#nominal = nominal;
-    this.#name = definition.name;
-    this.#slots = slots;
-    for (const name of ['theta', 'grad', ...slots]) this.#vectors[name] = symbolAt('element', name, nominal);
-    for (const [name, level] of numbers.levels)
-      this.#scalars[name] = { symbol: symbolAt(level, name, nominal), tame: numbers.tame.has(name) };
-    const scalar = (name: string) => this.#scalars[name].symbol;
-    const scaled = (rate: Tensor) => ('lrScale' in this.#scalars ? mul(rate, scalar('lrScale')) : rate);
-    const flags = assignments.length > 0 ? assignments[0].values : undefined;
-    const hyper = Object.entries(definition.hyperparameters).map(([name, parameter]) => {
-      if (name === 'lr') return [name, scaled(scalar('lr'))];
-      if (parameter.kind === 'numbers')
-        return [name, parameter.default.map((_, i) => scalar(scalarName.hyper(name, i)))];
-      if (parameter.kind === 'number' || parameter.kind === 'integer') return [name, scalar(scalarName.hyper(name))];
-      return [name, flags ? flags[name] : parameter.default];
-    });
-    const slotSymbols = strict(
+/** @param symbol Makes the symbol of a vector ('element') or a number. */
+export function symbolize<H extends Schema>(
+  { definition, slots, numbers, assignments, answers }: Context<H>,
+  symbol: (level: Level, name: string) => Tensor,
+): Symbolized<H> {
+  const vectors = Object.fromEntries(['theta', 'grad', ...slots].map((name) => [name, symbol('element', name)]));
+  const scalars = Object.fromEntries([...numbers.levels].map(([name, level]) => [name, symbol(level, name)]));
+  const scaled = (rate: Tensor) => ('lrScale' in scalars ? mul(rate, scalars.lrScale) : rate);
+  const [first] = assignments;
+  const hyper = Object.entries(definition.hyperparameters).map(([name, parameter]) => {
+    if (name === 'lr') return [name, scaled(scalars.lr)];
+    if (parameter.kind === 'numbers') return [name, parameter.default.map((_, i) => scalars[hyperName(name, i)])];
+    if (parameter.kind === 'number' || parameter.kind === 'integer') return [name, scalars[hyperName(name)]];
+    // Flags and choices are the same for all tensors.
+    return [name, first ? first.values[name] : parameter.default];
+  });
+  const pick = (names: readonly string[], from: Readonly<Record<string, Tensor>>, key: (name: string) => string) =>
+    Object.fromEntries(names.map((name) => [name, from[key(name)]]));
+  const symbols: RuleSymbols<H, string, string> = {
+    theta: vectors.theta,
+    grad: vectors.grad,
+    slots: strict(
       definition.name,
       'slot',
-      Object.fromEntries(slots.map((name) => [name, this.#vectors[name]])),
-    );
-    const stateSymbols = strict(
-      definition.name,
-      'scalar',
-      Object.fromEntries(Object.keys(definition.scalars ?? {}).map((name) => [name, scalar(scalarName.state(name))])),
-    );
-    this.symbols = {
-      theta: this.#vectors.theta,
-      grad: this.#vectors.grad,
-      // The names are those of the definition, whose types S, C and H say so.
-      slots: slotSymbols as Record<S, Tensor>,
-      scalars: stateSymbols as Record<C, Tensor>,
-      h: Object.fromEntries(hyper) as RuleSymbols<H, S, C>['h'],
-      t: add(scalar(COUNT), 1),
-      baseLr: scaled(scalar('baseLr')),
-      loss: scalar('loss'),
-      size: scalar('size'),
-      rows: scalar('rows'),
-      columns: scalar('columns'),
-      rank: scalar('rank'),
-      is: (name, value) => {
-        const answer = isEverywhere(assignments, name, value);
-        answers.set(`${name} ${value}`, { name, value, answer });
-        return answer;
-      },
-    };
-  }
-
-  graph({ theta, slots, scalars, refuse = [], restart, report = {} }: Update<S, C>): UpdateGraph {
-    const vectors: Record<string, Operand | undefined> = { theta, ...slots };
-    for (const name of Object.keys(vectors)) {
-      if (vectors[name] !== undefined && name !== 'theta' && !this.#slots.includes(name))
-        throw new EdgewiseError(
-          `${this.#name}: its rule writes '${name}', which is no slot under these hyper-parameters.`,
-        );
-    }
-    const results = {
-      ...prefixed(scalarName.state, { ...scalars }),
-      ...prefixed(scalarName.report, report),
-      ...(restart && { [RESTART]: restart }),
-    };
-    for (const name of Object.keys(results)) {
-      if (name.startsWith('state.') && !(name in this.#scalars))
-        throw new EdgewiseError(`${this.#name}: its rule writes '${name}', which is none of its scalars.`);
-    }
-    return { ...this.results(results), writes: tensors(vectors), guards: refuse.map(({ when }) => when) };
-  }
-
-  results(results: Readonly<Record<string, Operand | undefined>>): UpdateGraph {
-    return {
-      nominal: this.#nominal,
-      vectors: this.#vectors,
-      scalars: this.#scalars,
-      writes: {},
-      results: tensors(results),
-      guards: [],
-    };
-  }
+      pick(slots, vectors, (name) => name),
+    ),
+    scalars: strict(definition.name, 'scalar', pick(Object.keys(definition.scalars ?? {}), scalars, stateName)),
+    // Each entry was made as the kind of its hyper-parameter says.
+    h: Object.fromEntries(hyper) as RuleSymbols<H, string, string>['h'],
+    t: add(scalars[STEPS], 1),
+    baseLr: scaled(scalars.baseLr),
+    loss: scalars.loss,
+    size: scalars.size,
+    rows: scalars.rows,
+    columns: scalars.columns,
+    rank: scalars.rank,
+    is(name, value) {
+      const answer = isEverywhere(assignments, name, value);
+      answers.set(`${name} ${value}`, { name, value, answer });
+      return answer;
+    },
+  };
+  return { symbols, vectors, scalars };
 }
 
-function tensors(record: Readonly<Record<string, Operand | undefined>>): Record<string, Tensor> {
-  return Object.fromEntries(
-    Object.entries(record).flatMap(([name, x]) =>
-      x === undefined ? [] : [[name, typeof x === 'number' ? constant(x, [], 'float64') : x]],
+export interface TracedUpdate {
+  readonly graph: UpdateGraph;
+  readonly refusals: readonly Refusal[];
+}
+
+/** A rule, or the condition of a phase. */
+export type Rule<H extends Schema> = (
+  s: RuleSymbols<H, string, string>,
+) => Update<string, string> & { readonly when?: Tensor };
+
+/** Traces what `rule` returns at nominal extents. */
+export function traceUpdate<H extends Schema>(context: Context<H>, nominal: Nominal, rule: Rule<H>): TracedUpdate {
+  const { symbols, vectors, scalars } = symbolize(context, (level, name) => symbolAt(level, name, nominal));
+  const { theta, slots, scalars: state, refuse = [], restart, report, when } = rule(symbols);
+  const results = {
+    ...prefixed(stateName, state),
+    ...prefixed(reportName, report),
+    ...(restart && { [RESTART]: restart }),
+    ...(when && { [WHEN]: when }),
+  };
+  for (const name of Object.keys(results)) {
+    if (name.startsWith('state.') && !(name in scalars))
+      throw new EdgewiseError(`${context.definition.name}: its rule writes '${name}', which is none of its scalars.`);
+  }
+  const graph = {
+    nominal,
+    vectors,
+    scalars: Object.fromEntries(
+      Object.entries(scalars).map(([name, symbol]) => [name, { symbol, tame: context.numbers.tame.has(name) }]),
     ),
-  );
+    writes: writesOf(context, { theta, slots }),
+    results,
+    guards: refuse.map(({ when }) => when),
+  };
+  return { graph, refusals: refuse };
+}
+
+/** New elements by vector name. @throws EdgewiseError for a slot that does not exist. */
+export function writesOf<H extends Schema>(
+  { definition, slots: known }: Context<H>,
+  { theta, slots }: Pick<Update<string, string>, 'theta' | 'slots'>,
+): Record<string, Tensor> {
+  const writes = { ...(theta && { theta }), ...prefixed((name) => name, slots) };
+  for (const name of Object.keys(writes)) {
+    if (name !== 'theta' && !known.includes(name))
+      throw new EdgewiseError(
+        `${definition.name}: its rule writes '${name}', which is no slot under these hyper-parameters.`,
+      );
+  }
+  return writes;
 }
 
 function prefixed(
   prefix: (name: string) => string,
-  record: Readonly<Record<string, Operand | undefined>>,
-): Record<string, Operand | undefined> {
-  return Object.fromEntries(Object.entries(record).map(([name, x]) => [prefix(name), x]));
+  record: Readonly<Partial<Record<string, Operand>>> = {},
+): Record<string, Tensor> {
+  return Object.fromEntries(
+    Object.entries(record).flatMap(([name, x]) =>
+      x === undefined ? [] : [[prefix(name), typeof x === 'number' ? constant(x, [], 'float64') : x]],
+    ),
+  );
 }
 
 /** A record that says so where something is read that it does not have. */

@@ -1,0 +1,89 @@
+/** @file Phases that work on one matrix after the other: any op, matrix products included. */
+import { EdgewiseError } from '../base/errors.ts';
+import type { Segment } from '../params/layout.ts';
+import type { ParamVector } from '../params/vector.ts';
+import { evaluate } from '../tensor/evaluate.ts';
+import { expand } from '../tensor/ops/layout.ts';
+import { sameShape } from '../tensor/shape.ts';
+import { input, type Tensor } from '../tensor/tensor.ts';
+import type { RuleSymbols, Update } from './definition.ts';
+import type { Schema } from './hyperparameters.ts';
+import { extentsOf } from './numbers.ts';
+import { type Context, symbolize, writesOf } from './trace.ts';
+
+/** Computes tensors from given ones: the reference interpreter, or a device. */
+export type MatrixEvaluator = (
+  outputs: readonly Tensor[],
+  given: ReadonlyMap<Tensor, ArrayLike<number>>,
+) => readonly ArrayLike<number>[] | Promise<readonly ArrayLike<number>[]>;
+
+interface TracedMatrix {
+  readonly vectors: Readonly<Record<string, Tensor>>;
+  readonly scalars: Readonly<Record<string, Tensor>>;
+  readonly writes: readonly (readonly [name: string, value: Tensor])[];
+}
+
+/** A rule on matrices, traced once for each shape there is. */
+export class MatrixUpdate<H extends Schema> {
+  readonly #context: Context<H>;
+  readonly #rule: (s: RuleSymbols<H, string, string>) => Update<string, string>;
+  readonly #vectors: Readonly<Record<string, ParamVector>>;
+  readonly #evaluate: MatrixEvaluator;
+  readonly #traced = new Map<string, TracedMatrix>();
+
+  constructor(
+    context: Context<H>,
+    rule: (s: RuleSymbols<H, string, string>) => Update<string, string>,
+    vectors: Readonly<Record<string, ParamVector>>,
+    evaluator: MatrixEvaluator = evaluate,
+  ) {
+    this.#context = context;
+    this.#rule = rule;
+    this.#vectors = vectors;
+    this.#evaluate = evaluator;
+  }
+
+  /** Updates the segments with these indices. */
+  async run(segments: readonly Segment[], indices: readonly number[]): Promise<void> {
+    for (const index of indices) await this.#update(segments[index], index);
+  }
+
+  async #update(segment: Segment, index: number): Promise<void> {
+    const { vectors, scalars, writes } = this.#trace(segment);
+    const given = new Map<Tensor, ArrayLike<number>>();
+    for (const [name, symbol] of Object.entries(vectors)) given.set(symbol, this.#vectors[name].view(segment.name));
+    for (const [name, symbol] of Object.entries(scalars)) {
+      const values = this.#context.numbers.at[name];
+      given.set(symbol, [values[this.#context.numbers.levels.get(name) === 'tensor' ? index : 0]]);
+    }
+    const results = await this.#evaluate(
+      writes.map(([, value]) => value),
+      given,
+    );
+    for (const [i, [name]] of writes.entries()) this.#vectors[name].set(segment.name, results[i]);
+  }
+
+  #trace(segment: Segment): TracedMatrix {
+    const { rows, columns } = extentsOf(segment);
+    const shape = [rows, columns];
+    const key = shape.join();
+    const known = this.#traced.get(key);
+    if (known) return known;
+    const { symbols, vectors, scalars } = symbolize(this.#context, (level, name) =>
+      input(name, level === 'element' ? shape : [], 'float64'),
+    );
+    const { theta, slots, ...rest } = this.#rule(symbols);
+    const others = Object.entries(rest).filter(([, value]) => value !== undefined);
+    const { name } = this.#context.definition;
+    if (others.length > 0)
+      throw new EdgewiseError(
+        `${name}: a phase over matrices writes theta and slots only, not ${others.map(([what]) => what).join(', ')}; put those into a phase over the vector.`,
+      );
+    const writes = Object.entries(writesOf(this.#context, { theta, slots })).map(
+      ([vector, value]) => [vector, sameShape(value.shape, shape) ? value : expand(value, shape)] as const,
+    );
+    const traced = { vectors, scalars, writes };
+    this.#traced.set(key, traced);
+    return traced;
+  }
+}
