@@ -109,10 +109,17 @@ function channelStats(x: Values): { means: Float64Array; variances: Float64Array
 // Value, mean and variance come from one ONNX node, so all three ops have its inputs, (x, scale, bias).
 const batchOutput = (output: 0 | 1 | 2): NonNullable<OpDef<EpsAttrs>['lower']> => {
   return (to, [x, scale, bias], { inputs, attrs, dtype }) => {
-    const fill = (value: number) => to.scalar(value, dtype, inputs[1].shape);
-    // With momentum 0 the "running" statistics are those of this batch.
+    const [{ shape }] = inputs;
+    // The kernel writes the new statistics over the memory of the old ones, also where that is a constant or an input of the graph.
+    // So they must be intermediate values of their own for each node; their numbers do not matter, since with momentum 0 the
+    // "running" statistics are those of this batch.
+    const first = shape.map((extent, axis) => (axis === 1 ? extent : 1));
+    const corner = to.node('Slice', [x, to.ints(shape.map(() => 0)), to.ints(first)]);
+    const own = to.node('Add', [to.node('Reshape', [corner, to.ints([shape[1]])]), to.scalar(attrs.eps, dtype)]);
+    const oldMean = to.node('Sub', [to.node('Mul', [own, scale]), bias]);
+    const oldVariance = to.node('Neg', [oldMean]);
     const settings = { training_mode: int(1), momentum: float(0), epsilon: float(attrs.eps) };
-    return to.nodes('BatchNormalization', [x, scale, bias, fill(0), fill(1)], settings, { outputs: 3 })[output];
+    return to.nodes('BatchNormalization', [x, scale, bias, oldMean, oldVariance], settings, { outputs: 3 })[output];
   };
 };
 

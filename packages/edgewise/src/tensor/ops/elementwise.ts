@@ -295,7 +295,10 @@ const whereOp: OpDef<NoAttrs> = {
     return { dtype: commonDtype('where', [a, b]), shape: broadcastShapes('where', condition.shape, a.shape, b.shape) };
   },
   evaluate: (inputs, _, type) => mapElements(inputs, type.shape, (c, a, b) => (c !== 0 ? a : b)),
-  lower: (to, inputs) => to.node('Where', inputs),
+  lower: (to, [condition, a, b], node) => {
+    if (node.dtype !== 'bool') return to.node('Where', [condition, a, b]);
+    return to.node('Or', [to.node('And', [condition, a]), to.node('And', [to.node('Not', [condition]), b])]);
+  },
   vjp: (node, g, needed) => {
     const [condition, a, b] = node.inputs;
     const zero = constant(0, [], g.dtype);

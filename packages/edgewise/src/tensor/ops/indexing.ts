@@ -288,7 +288,14 @@ const oneHotOp: OpDef<OneHotAttrs> = {
     });
     return out;
   },
-  lower: (to, [indices], { inputs: [x], attrs }) => emitOneHot(to, indices, x.dtype, attrs),
+  lower: (to, [indices], { inputs: [x], attrs, shape }) => {
+    if (x.rank > 0) return emitOneHot(to, indices, x.dtype, attrs);
+    // OneHot wants at least one axis.
+    return to.node('Reshape', [
+      emitOneHot(to, to.node('Reshape', [indices, to.ints([1])]), x.dtype, attrs),
+      to.ints(shape),
+    ]);
+  },
   decompose: ([indices], { depth, axis, on, off, dtype }) => {
     const positive = where(less(indices, 0), add(indices, depth), indices);
     const places = reshape(iota(depth, indices.dtype), [depth, ...new Array<number>(indices.rank - axis).fill(1)]);

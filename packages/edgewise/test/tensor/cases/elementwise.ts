@@ -129,6 +129,21 @@ export const elementwiseCases: readonly OpCase[] = [
     })),
   },
   {
+    name: 'where on integers and booleans',
+    runs: 6,
+    samples: fc
+      .tuple(broadcasting(3), fc.constantFrom('int32' as const, 'int64' as const, 'bool' as const))
+      .map(([[c, a, b], dtype]) => ({
+        inputs: [
+          { shape: c, draw: integers(0, 2), dtype: 'bool' },
+          { shape: a, draw: integers(0, 2), dtype },
+          { shape: b, draw: integers(0, 2), dtype },
+        ],
+        build: ([x, y, z]) => t.where(x, y, z),
+        reference: (inputs) => [elementsOf(inputs, ([p, q, r]) => (p ? q : r))],
+      })),
+  },
+  {
     name: 'arithmetic on integers',
     runs: 3,
     samples: fc.tuple(broadcasting(2), fc.constantFrom('int32' as const, 'int64' as const)).map(([[a, b], dtype]) => ({

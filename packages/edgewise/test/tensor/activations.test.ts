@@ -1,0 +1,4 @@
+import { activationCases } from './cases/activations.ts';
+import { runOpSuite } from './suite.ts';
+
+runOpSuite('activations', activationCases);

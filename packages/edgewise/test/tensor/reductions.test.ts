@@ -1,0 +1,4 @@
+import { reductionCases } from './cases/reductions.ts';
+import { runOpSuite } from './suite.ts';
+
+runOpSuite('reductions', reductionCases);
