@@ -1,7 +1,7 @@
 /** What there is to choose from: models, data sets, optimizers, schedules, devices. The library fills it; the settings follow. */
 import { ConfigError, nearest } from 'edgewise';
-import type { Hyperparameter, Schema } from 'edgewise/optim';
-import type { Setting, Settings, SettingValue } from './setting.ts';
+import type { Schema } from 'edgewise/optim';
+import type { Settings, SettingValue } from './setting.ts';
 
 /** A choice that brings settings of its own. */
 export interface Variant {
@@ -67,38 +67,14 @@ export function optimizerVariants(optimizers: readonly OptimizerInfo[]): Variant
 /** What a schedule is told by the run rather than by its own settings: the optimizer's `lr` and the number of steps. */
 const TOLD_BY_THE_RUN = ['lr', 'total'];
 
-/** Share of the run that is warm-up, and most steps of it, where nothing is said. */
-const WARMUP = { share: 0.05, most: 500 };
-
-/** Schedules as choices. The warm-up follows the length of the run unless it is given. */
+/** Schedules as choices. */
 export function scheduleVariants(schedules: readonly ScheduleInfo[]): Variant[] {
-  const automatic = `${100 * WARMUP.share} % of the run, at most ${WARMUP.most} steps`;
-  const settingOf = (name: string, parameter: Hyperparameter): Setting =>
-    name === 'warmup' && parameter.kind === 'integer' ? { ...parameter, default: null, auto: automatic } : parameter;
   return schedules.map(({ name, doc, parameters }) => ({
     name,
     doc,
     followsLength: Object.hasOwn(parameters, 'total'),
-    settings: Object.fromEntries(
-      Object.entries(parameters)
-        .filter(([key]) => !TOLD_BY_THE_RUN.includes(key))
-        .map(([key, parameter]) => [key, settingOf(key, parameter)]),
-    ),
+    settings: Object.fromEntries(Object.entries(parameters).filter(([key]) => !TOLD_BY_THE_RUN.includes(key))),
   }));
-}
-
-/** What a schedule is made with: its settings, and what the run tells it. */
-export function scheduleValues(
-  chosen: { readonly name: string } & Readonly<Record<string, SettingValue>>,
-  schedule: ScheduleInfo,
-  run: { readonly lr: number; readonly total: number },
-): Record<string, NonNullable<SettingValue>> {
-  const { name: _, ...given } = chosen;
-  const values: Record<string, NonNullable<SettingValue>> = {};
-  for (const [key, value] of Object.entries(given)) if (value !== null) values[key] = value;
-  for (const key of ['lr', 'total'] as const) if (Object.hasOwn(schedule.parameters, key)) values[key] = run[key];
-  if (given.warmup === null) values.warmup = Math.min(WARMUP.most, Math.floor(WARMUP.share * run.total));
-  return values;
 }
 
 /** The entry of `variants` that `name` stands for, in any case. Throws a ConfigError naming the nearest where there is none. */

@@ -8,7 +8,6 @@ export {
   trainCommand,
   trainHelp,
 } from './command.ts';
-export { DEVICES } from './devices.ts';
 export { checkResumable } from './resume.ts';
 export { type ConfigLayer, parseTrainConfig, trainConfigSchema } from './schema.ts';
 export type { Setting, Settings, SettingValue } from './setting.ts';

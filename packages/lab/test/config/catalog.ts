@@ -1,6 +1,6 @@
 import { ConfigError } from 'edgewise';
 import { choice, flag, integer, number, numbers } from 'edgewise/optim';
-import { type Catalog, DEVICES } from '../../src/config/index.ts';
+import type { Catalog } from '../../src/config/index.ts';
 
 /** A small catalog with every kind of setting; what it names exists only here. */
 export const CATALOG: Catalog = {
@@ -76,7 +76,12 @@ export const CATALOG: Catalog = {
       },
     },
   ],
-  devices: DEVICES,
+  devices: [
+    { name: 'cpu', doc: 'This processor.', precisions: ['float32', 'float64'] },
+    { name: 'webgpu', doc: 'A GPU.', precisions: ['float32'] },
+    { name: 'cuda', doc: 'Another GPU.', precisions: ['float32'] },
+    { name: 'interpreter', doc: 'Slow.', precisions: ['float32', 'float64'] },
+  ],
   recipe: {
     model: 'convnet',
     data: 'digits',
