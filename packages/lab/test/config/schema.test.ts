@@ -240,7 +240,13 @@ it('takes any JSON without throwing anything but a ConfigError, and what it take
 });
 
 describe('with the optimizers and schedules of the library', () => {
-  const catalog = { ...CATALOG, optimizers: optimizerVariants(optimizers), schedules: scheduleVariants(schedules) };
+  const recipe = { ...CATALOG.recipe, schedule: 'constant' };
+  const catalog = {
+    ...CATALOG,
+    recipe,
+    optimizers: optimizerVariants(optimizers),
+    schedules: scheduleVariants(schedules),
+  };
 
   it.each(optimizers.map(({ name }) => name))('%s has its defaults and its checks', (name) => {
     const definition = optimizers.find((entry) => entry.name === name);
