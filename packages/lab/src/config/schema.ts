@@ -72,6 +72,15 @@ export function trainConfigSchema(catalog: Catalog): z.ZodType {
   });
 }
 
+const schemas = new WeakMap<Catalog, z.ZodType>();
+
+/** Making the schema, and its first use, take most of the time of a check. */
+function cachedSchema(catalog: Catalog): z.ZodType {
+  const schema = schemas.get(catalog) ?? trainConfigSchema(catalog);
+  schemas.set(catalog, schema);
+  return schema;
+}
+
 const keyOf = (path: readonly string[]): string => path.join('.');
 
 /** A value, and where it was said: `config.json: optimizer.lr` or `--lr`. */
@@ -131,7 +140,7 @@ class Draft {
         throw new ConfigError(`The ${whose} needs ${keyOf(path)} (${leafFlag(leaves, path)}): ${setting.doc}`);
       }
     }
-    const result = trainConfigSchema(this.#catalog).safeParse(raw);
+    const result = cachedSchema(this.#catalog).safeParse(raw);
     if (!result.success) throw this.#problem(result.error.issues[0], raw, leaves);
     // The schema's output; its static type is lost because the catalog is only known at run time.
     const checked = result.data as Omit<TrainConfig, 'epochs' | 'steps'> & {
