@@ -62,6 +62,8 @@ export interface RuleSymbols<H extends Schema, S extends string, C extends strin
   readonly h: Symbols<H>;
   /** Number of this step, from 1: of the tensor's updates, or of the optimizer's, as the definition's `counter` says. */
   readonly t: Tensor;
+  /** Number of this step of the optimizer, from 1, whichever tensors took part in those before. */
+  readonly step: Tensor;
   /** Learning rate the optimizer was made with, times the tensor's scale: what a schedule is relative to. */
   readonly baseLr: Tensor;
   /** Loss at the parameters, as passed to the step; NaN where none was. */
@@ -104,7 +106,7 @@ export interface Phase<H extends Schema, S extends string, C extends string> {
   /**
    * The gradient that `grad` must hold, at the parameters as they are then: `loss` for that of the training loss, other
    * words for what the definition's documentation says. Where an earlier phase moved the parameters or asked for
-   * another gradient, it is evaluated anew. None where left out: the phase does not read `grad`.
+   * another gradient, it is evaluated anew. Where left out, `grad` is what the phase before had.
    */
   readonly evaluate?: string;
   /**

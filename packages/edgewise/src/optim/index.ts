@@ -18,6 +18,7 @@ export {
 export { type Assignment, assign, type Group, type Match, matching } from './groups.ts';
 export * from './hyperparameters.ts';
 export { clipFactor, correction, ema, globalNorm } from './math.ts';
+export type { MatrixEvaluator } from './matrices.ts';
 export {
   bytesNeeded,
   createOptimizer,
@@ -32,3 +33,4 @@ export {
 export { findOptimizer, optimizers } from './registry.ts';
 export * from './schedules.ts';
 export { sgd } from './sgd.ts';
+export { type ChangedGradient, changeGradient } from './wrap.ts';

@@ -8,8 +8,10 @@ import type { Hyperparameter, Schema, Values } from './hyperparameters.ts';
 export const hyperName = (name: string, i?: number): string => (i === undefined ? `h.${name}` : `h.${name}.${i}`);
 export const stateName = (name: string): string => `state.${name}`;
 export const reportName = (name: string): string => `report.${name}`;
-/** Steps so far, of a tensor or of the optimizer. */
-export const STEPS = stateName('#steps');
+/** Steps of the optimizer so far. */
+export const STEP = stateName('#step');
+/** Updates of each tensor so far; only where the definition counts them. */
+export const UPDATES = stateName('#updates');
 /** Whether a phase takes place. */
 export const WHEN = 'when';
 /** Whether the optimizer restarts after the step. */
@@ -30,7 +32,8 @@ export class NumberTable<H extends Schema> {
     this.#segments = segments;
     const differs = (name: string): Level =>
       groups.some(({ values }) => values?.[name] !== undefined) ? 'tensor' : 'global';
-    this.#declare(STEPS, (definition.counter ?? 'tensor') === 'tensor' ? 'tensor' : 'global', true);
+    this.#declare(STEP, 'global', true);
+    if ((definition.counter ?? 'tensor') === 'tensor') this.#declare(UPDATES, 'tensor', true);
     for (const [name, { per }] of Object.entries<ScalarSpec<H>>(definition.scalars ?? {})) {
       this.#declare(stateName(name), per === 'tensor' ? 'tensor' : 'global', false);
     }

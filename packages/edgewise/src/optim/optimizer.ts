@@ -8,7 +8,7 @@ import type { OptimizerDefinition, Phase, SlotSpec, Stability } from './definiti
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
 import { completeValues, type Schema, type Values } from './hyperparameters.ts';
 import { type MatrixEvaluator, MatrixUpdate } from './matrices.ts';
-import { extentsOf, NumberTable, RESTART, STEPS, stateName, WHEN } from './numbers.ts';
+import { extentsOf, NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
 import { type Context, isEverywhere, type Rule, traceUpdate } from './trace.ts';
 
 /** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
@@ -261,7 +261,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       slots.filter((name) => name in this.slots),
       scalars,
     );
-    this.#numbers.at[STEPS].fill(0);
+    for (const name of [STEP, UPDATES]) this.#numbers.at[name]?.fill(0);
     this.#invalidate();
   }
 
@@ -356,10 +356,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   }
 
   #end(): StepReport {
-    const { at, levels } = this.#numbers;
-    const steps = at[STEPS];
-    if (levels.get(STEPS) === 'tensor') for (let k = 0; k < this.#active.length; k++) steps[this.#active[k]]++;
-    else steps[0]++;
+    const { at } = this.#numbers;
+    at[STEP][0]++;
+    const updates = at[UPDATES];
+    if (updates !== undefined) for (let k = 0; k < this.#active.length; k++) updates[this.#active[k]]++;
     if (at[RESTART][0] === 0) return APPLIED;
     at[RESTART][0] = 0;
     this.restart();

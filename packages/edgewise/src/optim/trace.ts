@@ -6,7 +6,7 @@ import { constant, type Tensor } from '../tensor/tensor.ts';
 import type { OptimizerDefinition, Refusal, RuleSymbols, Update } from './definition.ts';
 import type { Assignment } from './groups.ts';
 import type { Schema } from './hyperparameters.ts';
-import { hyperName, type NumberTable, RESTART, reportName, STEPS, stateName, WHEN } from './numbers.ts';
+import { hyperName, type NumberTable, RESTART, reportName, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
 
 /** What a rule is traced under. */
 export interface Context<H extends Schema> {
@@ -64,7 +64,8 @@ export function symbolize<H extends Schema>(
     scalars: strict(definition.name, 'scalar', pick(Object.keys(definition.scalars ?? {}), scalars, stateName)),
     // Each entry was made as the kind of its hyper-parameter says.
     h: Object.fromEntries(hyper) as RuleSymbols<H, string, string>['h'],
-    t: add(scalars[STEPS], 1),
+    t: add(scalars[UPDATES in scalars ? UPDATES : STEP], 1),
+    step: add(scalars[STEP], 1),
     baseLr: scaled(scalars.baseLr),
     loss: scalars.loss,
     size: scalars.size,
