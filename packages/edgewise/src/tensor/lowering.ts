@@ -37,6 +37,8 @@ export interface NodeOptions {
 export interface Lowering {
   /** Which execution provider the graph is for: some op combinations are faster or missing on one of them. */
   readonly provider: string;
+  /** Channels in one block of the provider's own convolution layout; 1 where it has none, or the model must stay with public operators. */
+  readonly channelBlock: number;
   /** Emits a node and returns its first output. */
   node(opType: string, inputs: readonly string[], attrs?: Readonly<Record<string, NodeAttr>>, options?: NodeOptions): string;
   /** Emits a node and returns all its outputs. */

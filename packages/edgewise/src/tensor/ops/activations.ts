@@ -17,6 +17,7 @@ import {
   minimum,
   mul,
   neg,
+  reciprocal,
   sigmoid,
   softplus,
   square,
@@ -92,9 +93,10 @@ const exactGelu = activation<NoAttrs>({
 const tanhGeluK = 2 * Math.sqrt(2 / Math.PI);
 const tanhGeluC = 0.044715 * tanhGeluK;
 
-function tanhGeluParts(x: Tensor): { s: Tensor; v1: Tensor } {
+function tanhGeluParts(x: Tensor): { v: Tensor; s: Tensor; v1: Tensor } {
   const cx2 = mul(square(x), tanhGeluC);
-  return { s: sigmoid(mul(x, add(cx2, tanhGeluK))), v1: add(mul(cx2, 3), tanhGeluK) };
+  const v = mul(x, add(cx2, tanhGeluK));
+  return { v, s: sigmoid(v), v1: add(mul(cx2, 3), tanhGeluK) };
 }
 
 /** s + x s (1 - s) v', whose own derivative is s (1 - s) (2 v' + x (v'² (1 - 2 s) + v'')). */
@@ -105,9 +107,12 @@ const tanhGeluSlope = activation<NoAttrs>({
     return mul(s, add(mul(mul(x, v1), sub(1, s)), 1));
   },
   pull: (t, x) => {
-    const { s, v1 } = tanhGeluParts(x);
+    const { v, s, v1 } = tanhGeluParts(x);
     const bend = add(mul(square(v1), sub(1, mul(s, 2))), mul(x, 6 * tanhGeluC));
-    return mul(t, mul(mul(s, sub(1, s)), add(mul(v1, 2), mul(x, bend))));
+    // s (1 - s) without cancellation: where it is small, what it is multiplied by is large.
+    const e = exp(v);
+    const hump = reciprocal(add(add(e, 2), reciprocal(e)));
+    return mul(t, mul(hump, add(mul(v1, 2), mul(x, bend))));
   },
 });
 

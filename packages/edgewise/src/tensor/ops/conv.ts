@@ -1,7 +1,8 @@
 import { ShapeError } from '../../base/errors.ts';
-import { int, ints, type Lowering } from '../lowering.ts';
 import { type Shape, showShape, sizeOf, stridesOf } from '../shape.ts';
 import { commonDtype, expectFloat, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
+import { lowerConv, lowerConvInput, lowerConvKernel } from './conv-lowering.ts';
+import { convByTaps, convInputByTaps, convKernelByTaps } from './conv-taps.ts';
 import { addAll } from './elementwise.ts';
 
 /** Zeros around each spatial axis: one number for all, one per axis, or [before, after] per axis. */
@@ -41,7 +42,9 @@ export const convOp: OpDef<ConvAttrs> = {
   name: 'conv',
   infer: ([x], { y }) => ({ dtype: x.dtype, shape: y }),
   evaluate: ([x, w], attrs) => contract(attrs, 'y', { x, w }),
-  lower: (to, [x, w], node) => to.node('Conv', [x, w], convNode(node.attrs)),
+  lower: lowerConv,
+  decompose: ([x, w], attrs) => convByTaps(x, w, attrs),
+  decomposeOn: ['float64'],
   vjp: ({ inputs: [x, w], attrs }, g, needed) => [
     needed[0] ? make(convInputOp, [g, w], attrs) : undefined,
     needed[1] ? make(convKernelOp, [x, g], attrs) : undefined,
@@ -55,6 +58,8 @@ export const convInputOp: OpDef<ConvAttrs> = {
   infer: ([y], { x }) => ({ dtype: y.dtype, shape: x }),
   evaluate: ([y, w], attrs) => contract(attrs, 'x', { y, w }),
   lower: lowerConvInput,
+  decompose: ([y, w], attrs) => convInputByTaps(y, w, attrs),
+  decomposeOn: ['float64'],
   vjp: ({ inputs: [y, w], attrs }, u, needed) => [
     needed[0] ? make(convOp, [u, w], attrs) : undefined,
     needed[1] ? make(convKernelOp, [u, y], attrs) : undefined,
@@ -69,6 +74,9 @@ export const convKernelOp: OpDef<ConvAttrs> = {
   infer: ([x], { w }) => ({ dtype: x.dtype, shape: w }),
   evaluate: ([x, y], attrs) => contract(attrs, 'w', { x, y }),
   lower: lowerConvKernel,
+  decompose: ([x, y], attrs) => convKernelByTaps(x, y, attrs),
+  // GPU providers multiply matrices faster than they slide filters as large as images.
+  decomposeOn: ['float64', 'webgpu', 'cuda'],
   vjp: ({ inputs: [x, y], attrs }, u, needed) => [
     needed[0] ? make(convInputOp, [y, u], attrs) : undefined,
     needed[1] ? make(convOp, [x, u], attrs) : undefined,
@@ -114,93 +122,6 @@ function contract(attrs: ConvAttrs, into: 'x' | 'w' | 'y', given: Partial<Record
     }
   }
   return out;
-}
-
-const convNode = ({ strides, low, high, dilations, groups, w }: ConvAttrs) => ({
-  strides: ints(strides),
-  pads: ints([...low, ...high]),
-  dilations: ints(dilations),
-  group: int(groups),
-  kernel_shape: ints(w.slice(2)),
-});
-
-function lowerConvInput(to: Lowering, [y, w]: readonly string[], { attrs }: Tensor<ConvAttrs>): string {
-  const { strides, low, dilations, groups, x } = attrs;
-  const spatial = strides.length;
-  const reach = dilations.map((d, axis) => d * (attrs.w[axis + 2] - 1));
-  const unit = strides.every((s) => s === 1);
-  const padsLow = reach.map((r, axis) => r - low[axis]);
-  const padsHigh = reach.map((r, axis) => x[axis + 2] - attrs.y[axis + 2] + low[axis]);
-  if (unit && [...padsLow, ...padsHigh].every((p) => p >= 0)) {
-    // With stride 1 it is a convolution with the kernel turned around; the CPU's Conv uses every thread, ConvTranspose does not.
-    return to.node('Conv', [y, turned(to, w, attrs)], {
-      ...convNode(attrs),
-      strides: ints(strides.map(() => 1)),
-      pads: ints([...padsLow, ...padsHigh]),
-    });
-  }
-  // ConvTranspose yields what the kernel reaches; rows of x beyond that have zero gradient (output_padding).
-  const reached = strides.map((s, axis) => (attrs.y[axis + 2] - 1) * s + reach[axis] + 1);
-  const rest = strides.map((_, axis) => x[axis + 2] + low[axis] - reached[axis]);
-  const full = to.node('ConvTranspose', [y, w], {
-    strides: ints(strides),
-    dilations: ints(dilations),
-    group: int(groups),
-    kernel_shape: ints(attrs.w.slice(2)),
-    pads: ints([...low, ...rest.map((r) => Math.max(0, -r))]),
-  });
-  if (rest.every((r) => r <= 0)) return full;
-  return to.node('Pad', [full, to.ints([...new Array(2 + spatial).fill(0), 0, 0, ...rest.map((r) => Math.max(0, r))])]);
-}
-
-/** Kernel [O, C/g, ...k] → [C, O/g, ...k] with every spatial axis reversed. */
-function turned(to: Lowering, w: string, { groups, w: shape }: ConvAttrs): string {
-  const [o, c, ...kernel] = shape;
-  const axes = kernel.map((_, axis) => axis);
-  let swapped: string;
-  if (groups === 1) swapped = to.node('Transpose', [w], { perm: ints([1, 0, ...axes.map((axis) => axis + 2)]) });
-  else {
-    const split = to.node('Reshape', [w, to.ints([groups, o / groups, c, ...kernel])]);
-    const moved = to.node('Transpose', [split], { perm: ints([0, 2, 1, ...axes.map((axis) => axis + 3)]) });
-    swapped = to.node('Reshape', [moved, to.ints([groups * c, o / groups, ...kernel])]);
-  }
-  if (kernel.every((extent) => extent === 1)) return swapped;
-  const minus = to.ints(axes.map(() => -1));
-  return to.node('Slice', [swapped, minus, to.ints(axes.map(() => Number.MIN_SAFE_INTEGER)), to.ints(axes.map((axis) => axis + 2)), minus]);
-}
-
-/** One batched product per kernel tap, summed over the batch: three times faster than a Conv with swapped axes. */
-function lowerConvKernel(to: Lowering, [x, y]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string {
-  const { strides, low, high, dilations, groups } = attrs;
-  const [n, channels, ...extent] = attrs.x;
-  const [o, c, ...kernel] = attrs.w;
-  const out = attrs.y.slice(2);
-  const axes = to.ints(kernel.map((_, axis) => axis + 2));
-  const zero = to.scalar(0, dtype);
-  const padded = [...low, ...high].some((p) => p > 0) ? to.node('Pad', [x, to.ints([0, 0, ...low, 0, 0, ...high]), zero]) : x;
-  const pixels = sizeOf(out);
-  const rows = to.node('Reshape', [y, to.ints([n, groups, o / groups, pixels])]);
-  const taps = Array.from({ length: sizeOf(kernel) }, (_, tap) => {
-    const at = kernel.map((_, axis) => (Math.floor(tap / sizeOf(kernel.slice(axis + 1))) % kernel[axis]) * dilations[axis]);
-    const ends = at.map((start, axis) => start + (out[axis] - 1) * strides[axis] + 1);
-    const whole = at.every((start, axis) => start === 0 && strides[axis] === 1 && out[axis] === extent[axis] + low[axis] + high[axis]);
-    const seen = whole ? padded : to.node('Slice', [padded, to.ints(at), to.ints(ends), axes, to.ints(strides)]);
-    const columns = to.node('Reshape', [seen, to.ints([n, groups, channels / groups, pixels])]);
-    const product = timesTransposed(to, rows, columns, dtype);
-    return to.node('ReduceSum', [product, to.ints([0])], { keepdims: int(0) });
-  });
-  // Each tap is [g, O/g, C/g]; they become the trailing (spatial) axes of the kernel.
-  const last = to.ints([-1]);
-  const joined = taps.length === 1 ? taps[0] : to.node('Concat', taps.map((tap) => to.node('Unsqueeze', [tap, last])), { axis: int(-1) });
-  return to.node('Reshape', [joined, to.ints([o, c, ...kernel])]);
-}
-
-/** a · bᵀ over the last two axes of batches [N, g, rows, k]. */
-function timesTransposed(to: Lowering, a: string, b: string, dtype: string): string {
-  if (dtype === 'float32' && to.provider !== 'webgpu') {
-    return to.node('FusedMatMul', [a, b], { transB: int(1) }, { domain: 'com.microsoft' });
-  }
-  return to.node('MatMul', [a, to.node('Transpose', [b], { perm: ints([0, 1, 3, 2]) })]);
 }
 
 /**
