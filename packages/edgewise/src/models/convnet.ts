@@ -11,7 +11,7 @@ import { defineModel, expectImages, wholeNumbers } from './definition.ts';
 
 /**
  * A small convolutional network for small images, after LeNet-5: convolutions `conv1`, `conv2`, ... that keep the size, each
- * followed by an activation and a max pool over 2 by 2 pixels, then fully connected layers `fc1`, `fc2`, ...
+ * followed by a max pool over 2 by 2 pixels and an activation, then fully connected layers `fc1`, `fc2`, ...
  */
 export const convnet = defineModel({
   name: 'convnet',
@@ -64,7 +64,9 @@ export const convnet = defineModel({
       forward: (scope, x) => {
         const features = channels.reduce((h, outChannels, i) => {
           const y = conv(scope.at(`conv${i + 1}`), h, { outChannels, kernelSize, padding: 'same', bias: !normalized });
-          return maxPool(activate(normalized ? batchNorm(scope.at(`bn${i + 1}`), y) : y, activation), { window: 2 });
+          const pooled = maxPool(normalized ? batchNorm(scope.at(`bn${i + 1}`), y) : y, { window: 2 });
+          // After the pool: the same for any activation that increases, on a quarter of the elements.
+          return activate(pooled, activation);
         }, x);
         const hidden = widths.reduce((h, outFeatures, i) => {
           const kept = dropout(scope.at(`dropout${i + 1}`), h, { p });
