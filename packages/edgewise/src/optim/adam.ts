@@ -64,6 +64,11 @@ const page = {
       ? undefined
       : ({ threshold: (2 + 2 * beta1) / ((1 - beta1) * lr), of: 'preconditioned hessian' } as const);
   },
+  preconditioner({ t, slots, h }: RuleSymbols<AdamSchema, Slot, never>) {
+    const [beta1, beta2] = h.betas;
+    const second = div(sqrt(h.amsgrad ? slots.w : slots.v), sqrt(correction(beta2, t)));
+    return mul(correction(beta1, t), add(second, h.eps));
+  },
 };
 
 export const adam = defineOptimizer({

@@ -92,6 +92,15 @@ export const adan = defineOptimizer({
       throw new ConfigError('adan: restartEvery and movementBudget are both set; choose one restart policy.');
   },
 
+  // At the edge the sign of a quadratic's coordinate alternates, z = -1 in the characteristic equation of m, v and θ:
+  // 2 = η λ1 [(1 - β1)/(1 + β1) + 2 β2 (1 - β2)/(1 + β2)], once the bias corrections of m and v have faded.
+  stability({ lr, betas: [beta1, beta2] }) {
+    if (lr === 0) return undefined;
+    const gain = (1 - beta1) / (1 + beta1) + (2 * beta2 * (1 - beta2)) / (1 + beta2);
+    return { threshold: 2 / (gain * lr), of: 'preconditioned hessian' };
+  },
+  preconditioner: ({ t, slots: { n }, h: { betas, eps } }) => add(div(sqrt(n), sqrt(correction(betas[2], t))), eps),
+
   update({ theta, grad, t, slots: { m, v, n, previous }, scalars: { seen, moved }, h, is }) {
     const [beta1, beta2, beta3] = h.betas;
     const clips = !is('maxGradNorm', 0);

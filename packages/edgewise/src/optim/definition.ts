@@ -151,6 +151,11 @@ export interface OptimizerDefinition<H extends Schema = Schema, S extends string
   check?(values: Values<H>): void;
   /** Threshold for the values given, whose `lr` is the rate in force; undefined where no theory gives one. */
   stability?(values: Values<H>): Stability | undefined;
+  /**
+   * The diagonal P of a threshold that holds for the preconditioned Hessian, from the state after step `t`: what the step divides by, so
+   * that near a minimum it is η P⁻¹ times momentum of the gradient.
+   */
+  preconditioner?(s: RuleSymbols<H, S, C>): Tensor;
   /** State that `restart()` sets back to its initial value, beside the counter. */
   readonly restart?: { readonly slots: readonly NoInfer<S>[]; readonly scalars: readonly NoInfer<C>[] };
   /** The step. */

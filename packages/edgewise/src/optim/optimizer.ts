@@ -9,6 +9,7 @@ import { type Assignment, assign, type Group, type Match } from './groups.ts';
 import { completeValues, type Schema, type Values } from './hyperparameters.ts';
 import { type MatrixEvaluator, MatrixUpdate } from './matrices.ts';
 import { extentsOf, NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
+import { writePreconditioner } from './preconditioner.ts';
 import { type Context, isEverywhere, type Rule, traceUpdate } from './trace.ts';
 
 /** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
@@ -206,6 +207,18 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   /** Sharpness above which training at rate `lr` diverges on a quadratic, where theory gives one. */
   stability(lr: number = this.lr): Stability | undefined {
     return this.definition.stability?.({ ...this.#settings.values, lr });
+  }
+
+  /**
+   * Writes the diagonal P that {@link stability} refers to where it holds for the preconditioned Hessian, at the present state.
+   * @returns whether there is one: the rule has no preconditioner, or no step was taken yet.
+   */
+  preconditioner(out: ParamVector): boolean {
+    const { preconditioner }: OptimizerDefinition<H> = this.definition;
+    if (!preconditioner || !(this.#numbers.at[STEP][0] > 0)) return false;
+    const { theta, grad } = this.#target;
+    writePreconditioner(this.#context, preconditioner, this.#segments, { theta, grad, ...this.slots }, out);
+    return true;
   }
 
   /** Numbers the rule reported in the last applied step, such as the gradient norm. */
