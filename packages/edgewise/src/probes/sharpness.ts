@@ -1,4 +1,4 @@
-import { ConfigError } from '../base/errors.ts';
+import { ConfigError, NonFiniteError } from '../base/errors.ts';
 import { type Key, normal } from '../base/random.ts';
 import type { Batches } from '../data/batches.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
@@ -7,7 +7,7 @@ import type { Network } from '../train/network.ts';
 import { crossEntropyObjective } from '../train/objective.ts';
 import type { Probe } from '../train/probe.ts';
 import { hessian } from './hessian.ts';
-import { lanczos } from './lanczos.ts';
+import { type LinearOperator, lanczos } from './lanczos.ts';
 
 export interface SharpnessOptions {
   readonly network: Network;
@@ -28,12 +28,14 @@ export interface SharpnessOptions {
 }
 
 /**
- * Question: how curved is the loss in its most curved direction, at the present weights?
+ * Question: how curved is the loss in its most curved direction, at the present weights, and how far is that from where the optimizer becomes unstable?
  *
  * Sharpness λ₁ = largest eigenvalue of the Hessian of the mean loss on a fixed subset of the training examples, in evaluation mode
  * and without label smoothing. Lanczos with exact Hessian-vector products, started from the last leading eigenvector (Cohen et al. 2021;
  * pitfalls in the training-dynamics notes). Unit: loss per squared weight. Error: the Lanczos residual, in the same unit.
- * Cost: up to `products` Hessian-vector products on the subset, about two gradients each; memory: one vector for each product.
+ * For optimizers that divide by a diagonal P, also the largest eigenvalue of P^(-1/2) H P^(-1/2), which is what their threshold is for.
+ * NaN where the loss or its derivatives are not finite at the weights.
+ * Cost: up to `products` Hessian-vector products on the subset (twice that with P), about two gradients each; memory: one vector for each product.
  */
 export async function sharpness(options: SharpnessOptions): Promise<Probe> {
   const { network, optimizer, batches, examples, every, key, products = 12, tolerance = 0.01 } = options;
@@ -69,47 +71,101 @@ export async function sharpness(options: SharpnessOptions): Promise<Probe> {
     weights: network.weights,
     batches: chunks.map((chunk) => chunk.feeds),
   });
-  const leading = new ParamVector(network.layout, network.dtype);
-  const isNew = () => leading.data.every((x) => x === 0);
+  const tracked = (name: string, of: LinearOperator) =>
+    new Leading(of, network, { key: key.split(name), products, tolerance });
+  const plain = tracked('hessian', operator);
+  const diagonal = new ParamVector(network.layout, network.dtype);
+  const preconditioned = optimizer?.definition.preconditioner && tracked('preconditioned', scaled(operator, diagonal));
   return {
     name: 'sharpness',
     every,
     fields: {
       sharpness: {
         unit: 'loss / weight²',
-        doc: `Largest eigenvalue of the Hessian of the mean loss on the first ${examples} training examples, by Lanczos.`,
+        doc: `Largest eigenvalue of the Hessian H of the mean loss on the first ${examples} training examples, by Lanczos.`,
       },
       'sharpness/residual': {
         unit: 'loss / weight²',
         doc: 'Residual of that eigenvalue: some eigenvalue lies within this distance.',
       },
+      'sharpness/preconditioned': {
+        unit: '1',
+        doc: 'Largest eigenvalue of P^(-1/2) H P^(-1/2), where P is the diagonal the optimizer divides its steps by.',
+      },
+      'sharpness/preconditioned-residual': { unit: '1', doc: 'Residual of that eigenvalue.' },
       'sharpness/threshold': {
-        unit: 'loss / weight²',
-        doc: 'Sharpness above which a step of this optimizer at the learning rate in force diverges on a quadratic, where theory gives one.',
+        unit: 'as the eigenvalue it is for',
+        doc: 'Eigenvalue (preconditioned where that is recorded) above which a step of this optimizer at the learning rate in force diverges on a quadratic, where theory gives one.',
       },
       'sharpness/products': { unit: '1', doc: 'Hessian-vector products the measurement took.' },
     },
-    memory: new Map([['vector', leading]]),
+    memory: new Map([
+      ['vector', plain.vector],
+      ...(preconditioned ? [['preconditioned', preconditioned.vector] as const] : []),
+    ]),
     measure: async ({ lr }) => {
-      const cold = isNew();
-      if (cold) {
-        for (const [segment, view] of leading.entries()) normal(key.split(segment.name), view);
-      }
-      const found = await lanczos(operator, {
-        start: leading.data,
-        steps: cold ? Math.max(20, products) : products,
-        tolerance,
-      });
-      leading.data.set(found.vector);
+      const first = await plain.measure();
       const stability = lr > 0 ? optimizer?.stability(lr) : undefined;
+      const second = preconditioned && optimizer?.preconditioner(diagonal) ? await preconditioned.measure() : undefined;
+      const applies = stability?.of === 'hessian' || (stability !== undefined && second !== undefined);
       return {
-        sharpness: found.eigenvalue,
-        'sharpness/residual': found.residual,
-        ...(stability?.of === 'hessian' ? { 'sharpness/threshold': stability.threshold } : {}),
-        'sharpness/products': found.products,
+        sharpness: first.eigenvalue,
+        'sharpness/residual': first.residual,
+        ...(second
+          ? { 'sharpness/preconditioned': second.eigenvalue, 'sharpness/preconditioned-residual': second.residual }
+          : {}),
+        ...(applies ? { 'sharpness/threshold': stability.threshold } : {}),
+        'sharpness/products': first.products + (second?.products ?? 0),
       };
     },
     dispose: () => operator.dispose(),
+  };
+}
+
+type SearchOptions = Required<Pick<SharpnessOptions, 'key' | 'products' | 'tolerance'>>;
+
+/** The leading eigenvalue of an operator that changes slowly: each search starts where the last one ended. */
+class Leading {
+  readonly vector: ParamVector;
+  readonly #operator: LinearOperator;
+  readonly #options: SearchOptions;
+
+  constructor(operator: LinearOperator, { layout, dtype }: Network, options: SearchOptions) {
+    this.#operator = operator;
+    this.#options = options;
+    this.vector = new ParamVector(layout, dtype);
+  }
+
+  /** NaN where a product is not finite: what to do about that is training's to decide, a probe ends no run. */
+  async measure(): Promise<{ eigenvalue: number; residual: number; products: number }> {
+    const { key, products, tolerance } = this.#options;
+    const cold = this.vector.data.every((x) => x === 0);
+    if (cold) for (const [segment, view] of this.vector.entries()) normal(key.split(segment.name), view);
+    try {
+      const steps = cold ? Math.max(20, products) : products;
+      const found = await lanczos(this.#operator, { start: this.vector.data, steps, tolerance });
+      this.vector.data.set(found.vector);
+      return found;
+    } catch (error) {
+      if (!(error instanceof NonFiniteError)) throw error;
+      if (cold) this.vector.fill(0);
+      return { eigenvalue: Number.NaN, residual: Number.NaN, products: 0 };
+    }
+  }
+}
+
+/** P^(-1/2) A P^(-1/2) for a diagonal P > 0, read at every product. */
+function scaled(operator: LinearOperator, diagonal: ParamVector): LinearOperator {
+  const inner = diagonal.clone().data;
+  return {
+    size: operator.size,
+    apply: async (v, out) => {
+      const p = diagonal.data;
+      // Padding has P = 0 and stays 0.
+      for (let i = 0; i < inner.length; i++) inner[i] = p[i] > 0 ? v[i] / Math.sqrt(p[i]) : 0;
+      await operator.apply(inner, out);
+      for (let i = 0; i < inner.length; i++) out[i] = p[i] > 0 ? out[i] / Math.sqrt(p[i]) : 0;
+    },
   };
 }
 

@@ -160,7 +160,7 @@ class View {
     if (report.accuracy !== undefined) this.#accuracy.add(report.accuracy);
     if (report.probes?.sharpness !== undefined) {
       const { sharpness: value, 'sharpness/residual': residual, 'sharpness/threshold': threshold } = report.probes;
-      this.#sharpness = { value, residual, threshold };
+      this.#sharpness = { value, residual, preconditioned: report.probes['sharpness/preconditioned'], threshold };
     }
     if (report.test) {
       this.#test = report.test;

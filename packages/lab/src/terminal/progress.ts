@@ -30,6 +30,8 @@ export interface Sharpness {
   readonly value: number;
   /** Norm of the eigenvector's residual. */
   readonly residual?: number;
+  /** The largest eigenvalue after dividing by what the optimizer divides by; where given, the threshold is for this one. */
+  readonly preconditioned?: number;
   /** Where the optimizer has a known one, such as 2/lr for gradient descent. */
   readonly threshold?: number;
 }
@@ -37,20 +39,21 @@ export interface Sharpness {
 /** `sharpness / threshold` from which on it counts as at the edge. */
 const EDGE = 0.9;
 
-function sharpnessColor({ value, threshold }: Sharpness): Color | undefined {
+function sharpnessColor({ value, preconditioned = value, threshold }: Sharpness): Color | undefined {
   if (threshold === undefined) return undefined;
-  const ratio = value / threshold;
+  const ratio = preconditioned / threshold;
   if (!(ratio >= 0)) return undefined;
   return ratio >= 1.1 ? 'red' : ratio >= EDGE ? 'yellow' : 'green';
 }
 
 /** Sharpness with its residual and its distance to the threshold, in words. */
 export function describeSharpness(sharpness: Sharpness): string {
-  const { value, residual, threshold } = sharpness;
+  const { value, residual, preconditioned, threshold } = sharpness;
   const error = residual === undefined ? '' : ` ± ${formatNumber(residual, 2)}`;
   if (threshold === undefined) return `sharpness ${formatNumber(value)}${error}`;
-  const percent = formatPercent(value / threshold, 0);
-  return `sharpness ${formatNumber(value)}${error}, ${percent} of the stability threshold ${formatNumber(threshold)}`;
+  const percent = formatPercent((preconditioned ?? value) / threshold, 0);
+  const held = preconditioned === undefined ? '' : `; preconditioned ${formatNumber(preconditioned)}`;
+  return `sharpness ${formatNumber(value)}${error}${held}, ${percent} of the stability threshold ${formatNumber(threshold)}`;
 }
 
 interface Column {
@@ -69,29 +72,41 @@ const loss = (value: number): string => formatNumber(value, 4, true);
 const percent = (value: number): string => formatPercent(value, 2);
 
 const COLUMNS: readonly Column[] = [
-  { header: 'epoch', priority: 0, width: 6, cell: (p) => formatNumber(p.epoch, 3) },
-  { header: 'step', priority: 1, width: 9, cell: (p) => formatCount(p.step) },
-  { header: 'loss', priority: 0, width: 9, cell: (p) => show(p.loss, loss), color: (p) => nonFinite(p.loss) },
-  { header: 'accuracy', priority: 2, width: 9, cell: (p) => show(p.accuracy, percent) },
+  { header: 'epoch', priority: 0, width: 5, cell: (p) => formatNumber(p.epoch, 3) },
+  { header: 'step', priority: 1, width: 7, cell: (p) => formatCount(p.step) },
+  { header: 'loss', priority: 0, width: 7, cell: (p) => show(p.loss, loss), color: (p) => nonFinite(p.loss) },
+  { header: 'accuracy', priority: 3, width: 8, cell: (p) => show(p.accuracy, percent) },
   {
     header: 'test loss',
-    priority: 3,
+    priority: 7,
     width: 9,
     cell: (p) => show(p.testLoss, loss),
     color: (p) => nonFinite(p.testLoss),
   },
-  { header: 'test acc.', priority: 1, width: 9, cell: (p) => show(p.testAccuracy, percent) },
-  { header: 'lr', priority: 4, width: 9, cell: (p) => show(p.lr, (value) => formatNumber(value, 3)) },
+  { header: 'test acc', priority: 1, width: 8, cell: (p) => show(p.testAccuracy, percent) },
+  { header: 'lr', priority: 6, width: 7, cell: (p) => show(p.lr, (value) => formatNumber(value, 3)) },
   {
     header: 'sharpness',
-    priority: 5,
+    priority: 4,
     width: 9,
     cell: (p) => show(p.sharpness?.value, (value) => formatNumber(value, 4)),
     color: (p) => p.sharpness && sharpnessColor(p.sharpness),
   },
-  { header: 'threshold', priority: 6, width: 9, cell: (p) => show(p.sharpness?.threshold, (v) => formatNumber(v, 4)) },
-  { header: 'time', priority: 2, width: 7, cell: (p) => formatDuration(p.secondsElapsed) },
+  {
+    header: 'of edge',
+    priority: 5,
+    width: 7,
+    cell: (p) => show(edgeShare(p.sharpness), (share) => formatPercent(share, 0)),
+    color: (p) => p.sharpness && sharpnessColor(p.sharpness),
+  },
+  { header: 'time', priority: 2, width: 6, cell: (p) => formatDuration(p.secondsElapsed) },
 ];
+
+/** Distance to the stability threshold as a share of it. */
+function edgeShare(sharpness: Sharpness | undefined): number | undefined {
+  if (sharpness?.threshold === undefined) return undefined;
+  return (sharpness.preconditioned ?? sharpness.value) / sharpness.threshold;
+}
 
 const nonFinite = (value: number | undefined): Color | undefined =>
   value !== undefined && !Number.isFinite(value) ? 'red' : undefined;

@@ -81,16 +81,30 @@ describe('the table', () => {
     expect(
       [progressHeader, progressRow.bind(null, progress), progressRow.bind(null, early)].map((f) => f(screen(120))),
     ).toEqual([
-      ' epoch       step       loss   accuracy  test loss  test acc.         lr  sharpness  threshold     time',
-      '  2.41      1,130    0.04214    98.71 %    0.03910    98.91 %     9.8e-4      182.4      2,197     41 s',
-      ' 0.011          5      2.310    10.00 %          -          -       1e-5          -          -    0.4 s',
+      'epoch     step     loss  accuracy  test loss  test acc       lr  sharpness  of edge    time',
+      ' 2.41    1,130  0.04214   98.71 %    0.03910   98.91 %   9.8e-4      182.4      8 %    41 s',
+      '0.011        5    2.310   10.00 %          -         -     1e-5          -        -   0.4 s',
     ]);
+  });
+
+  it('shows all but the test loss on 80 columns', () => {
+    expect(progressHeader(screen(80))).toBe(
+      'epoch     step     loss  accuracy  test acc       lr  sharpness  of edge    time',
+    );
+  });
+
+  it('holds the preconditioned sharpness to the threshold where there is one', () => {
+    const sharpness = { value: 182.44, preconditioned: 1100, threshold: 2200 };
+    expect(progressRow({ ...progress, sharpness }, screen(80))).toContain('    50 %');
+    expect(describeSharpness({ ...sharpness, residual: 0.5 })).toBe(
+      'sharpness 182.4 ± 0.5; preconditioned 1,100, 50 % of the stability threshold 2,200',
+    );
   });
 
   it('drops the least important columns on a narrow screen, the same in both', () => {
     expect([progressHeader(screen(60)), progressRow(progress, screen(60))]).toEqual([
-      ' epoch       step       loss   accuracy  test acc.     time',
-      '  2.41      1,130    0.04214    98.71 %    98.91 %     41 s',
+      'epoch     step     loss  test acc  sharpness    time',
+      ' 2.41    1,130  0.04214   98.91 %      182.4    41 s',
     ]);
     for (let width = 15; width < 120; width++) {
       expect(visibleWidth(progressRow(progress, screen(width, true)))).toBeLessThanOrEqual(width);
