@@ -103,8 +103,8 @@ describe('the table', () => {
 
   it('drops the least important columns on a narrow screen, the same in both', () => {
     expect([progressHeader(screen(60)), progressRow(progress, screen(60))]).toEqual([
-      'epoch     step     loss  test acc  sharpness    time',
-      ' 2.41    1,130  0.04214   98.91 %      182.4    41 s',
+      'epoch     step     loss  accuracy  test acc    time',
+      ' 2.41    1,130  0.04214   98.71 %   98.91 %    41 s',
     ]);
     for (let width = 15; width < 120; width++) {
       expect(visibleWidth(progressRow(progress, screen(width, true)))).toBeLessThanOrEqual(width);
