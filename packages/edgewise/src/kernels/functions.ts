@@ -12,6 +12,7 @@ export const functions: Readonly<Record<string, Fn>> = {
   mul: (a, b) => a * b,
   div: (a, b) => a / b,
   pow: (a, b) => a ** b,
+  mod: (a, b) => a - b * Math.floor(a / b),
   // Math.max and Math.min propagate NaN.
   maximum: (a, b) => Math.max(a, b),
   minimum: (a, b) => Math.min(a, b),
