@@ -76,6 +76,7 @@ export {
   softplus,
   sqrt,
   square,
+  step,
   stopGradient,
   sub,
   tan,

@@ -2,6 +2,7 @@
 import { expect } from 'vitest';
 import { grad, hvp, jvp, vjp } from '../../src/autodiff/index.ts';
 import { Key } from '../../src/base/random.ts';
+import { expandComposites } from '../../src/compile/index.ts';
 import type { Device } from '../../src/runtime/index.ts';
 import {
   add,
@@ -108,6 +109,24 @@ export function checkValues(sample: Sample, seed: number, where: string, figures
     const finite = (list: ArrayLike<number>) => Array.from(list).map((v, i) => (Number.isFinite(wanted[k][i]) ? v : 0));
     within(figures, 'value', distance(finite(got), finite(wanted[k]), 1e-3), 1e-12, where);
   });
+}
+
+/** What GPU providers get instead of a kernel they lack must be the same function, in its derivatives too. */
+export function checkParts(sample: Sample, seed: number, where: string, figures: Figures): void {
+  const { wrt, outputs, loss, directions, values } = pose(sample, seed, 'float32');
+  const graphs = [...outputs, ...(loss && wrt.length > 0 ? hvp(loss, wrt, directions) : [])];
+  const wanted = evaluate(graphs, values);
+  for (const provider of ['webgpu', 'cuda']) {
+    evaluate(expandComposites(graphs, provider), values).forEach((got, k) => {
+      within(
+        figures,
+        'parts against the whole',
+        deviation(got, wanted[k]),
+        1e-10,
+        `${where}, ${graphs[k]} on ${provider}`,
+      );
+    });
+  }
 }
 
 /**

@@ -3,7 +3,7 @@ import * as ort from 'onnxruntime-node';
 import { afterAll, describe, test } from 'vitest';
 import { ortDevice } from '../../src/runtime/index.ts';
 import type { OpCase, Sample } from './cases/case.ts';
-import { checkDerivatives, checkDevice, checkValues, type Figures } from './check.ts';
+import { checkDerivatives, checkDevice, checkParts, checkValues, type Figures } from './check.ts';
 
 /** The same samples every time. */
 const SEED = 20250711;
@@ -33,6 +33,7 @@ export function runOpSuite(family: string, cases: readonly OpCase[]): void {
         fc.assert(
           fc.property(samples, seeds, (sample, seed) => {
             checkValues(sample, seed, show(name, sample), figures);
+            checkParts(sample, seed, show(name, sample), figures);
             checkDerivatives(sample, seed, show(name, sample), figures);
           }),
           parameters,

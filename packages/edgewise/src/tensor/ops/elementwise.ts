@@ -1,6 +1,6 @@
 import { ShapeError } from '../../base/errors.ts';
 import { type DType, isFloat } from '../dtype.ts';
-import type { Lowering } from '../lowering.ts';
+import { float, int, type Lowering } from '../lowering.ts';
 import { broadcastShapes, broadcastStrides, sameShape, showShape, sizeOf } from '../shape.ts';
 import { commonDtype, constant, erase, expectFloat, type MaybeTensor, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
 import { erf as erfValue } from './erf.ts';
@@ -385,10 +385,20 @@ function inside(node: Tensor<ClipAttrs>): Tensor {
   return logicalAnd(greaterEqual(x, node.attrs.low), lessEqual(x, node.attrs.high));
 }
 
+/** 1 where x > 0, 0 elsewhere, in x's dtype; flat. */
+export const step = unary('step', {
+  f: (x) => (x > 0 ? 1 : 0),
+  // One pass, where a comparison and a cast are two: exact but for subnormal numbers.
+  onnx: (to, x, { dtype }) =>
+    dtype === 'float32'
+      ? to.node('HardSigmoid', [x], { alpha: float(3e38), beta: float(0) })
+      : to.node('Cast', [to.node('Greater', [x, to.scalar(0, dtype)])], { to: int(onnxDtype[dtype]) }),
+});
+
 /** max(x, 0), with derivative 0 at 0. */
 export const relu = (x: Tensor): Tensor => make(reluOp, [x], noAttrs);
 
-// ReLU's derivative passes through Where: one comparison and one selection, cheaper than Sign and Mul.
+// The derivative is a product with 0 or 1: a mask that all orders share, and half the time of comparing and selecting each time.
 const reluOp: OpDef<NoAttrs> = {
   name: 'relu',
   infer: ([x]) => {
@@ -397,7 +407,6 @@ const reluOp: OpDef<NoAttrs> = {
   },
   evaluate: ([x]) => x.data.map((v) => (v > 0 || v !== v ? v : 0)),
   lower: (to, [x]) => to.node('Relu', [x]),
-  vjp: (node, g) => [where(greater(erase(node), 0), g, constant(0, [], g.dtype))],
-  jvp: (node, [t]) => t && where(greater(erase(node), 0), t, constant(0, [], t.dtype)),
+  vjp: (node, g) => [mul(g, step(erase(node)))],
+  jvp: (node, [t]) => t && mul(t, step(erase(node))),
 };
-

@@ -190,6 +190,22 @@ export const elementwiseCases: readonly OpCase[] = [
   pointwise('neg', t.neg, normal, (x) => -x),
   pointwise('abs', t.abs, awayFrom([0]), Math.abs),
   pointwise('sign', t.sign, awayFrom([0]), Math.sign),
+  pointwise('step', t.step, awayFrom([0]), (x) => (x > 0 ? 1 : 0)),
+  {
+    name: 'step at zeros and tiny numbers',
+    runs: 1,
+    samples: fc.constant({
+      inputs: [
+        {
+          shape: [6],
+          draw: () => Float64Array.of(0, -0, 1.2e-38, -1.2e-38, 3.4e38, Number.POSITIVE_INFINITY),
+          fixed: true,
+        },
+      ],
+      build: ([x]) => t.step(x),
+      reference: () => [[0, 0, 1, 0, 1, 1]],
+    }),
+  },
   pointwise('exp', t.exp, normal, Math.exp),
   pointwise('log', t.log, between(0.2, 4), Math.log),
   pointwise('log1p', t.log1p, between(-0.7, 3), Math.log1p),
