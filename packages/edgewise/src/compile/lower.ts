@@ -14,6 +14,8 @@ const irVersion = 10;
 export interface LowerOptions {
   /** Execution provider the model is for; `cpu` by default. */
   readonly provider?: string;
+  /** Size of the blocks in the provider's own convolution layout; 1 (default) keeps the model to public operators. */
+  readonly channelBlock?: number;
   /** Names of the outputs; `output0`, `output1`, ... by default. */
   readonly outputNames?: readonly string[];
 }
@@ -29,6 +31,7 @@ export function lowerToOnnx(
   outputs: readonly Tensor[],
   options: LowerOptions = {},
 ): OnnxModel {
+  const { provider = 'cpu', channelBlock = 1 } = options;
   const names = new Map<string, Tensor>();
   for (const x of [...inputs, ...topological(outputs).filter((node) => inputName(node) !== undefined)]) {
     const name = inputName(x);
@@ -47,12 +50,13 @@ export function lowerToOnnx(
   const clash = outputNames.find((name) => names.has(name));
   if (clash !== undefined)
     throw new EdgewiseError(`lower: '${clash}' is the name of an input and of an output; rename the input.`);
-  const writer = new GraphWriter(options.provider ?? 'cpu', new Set([...names.keys(), ...outputNames]));
+  const writer = new GraphWriter({ provider, channelBlock }, new Set([...names.keys(), ...outputNames]));
   return {
     irVersion,
     opsets: [
       { domain: '', version: opset },
       { domain: 'com.microsoft', version: 1 },
+      ...(channelBlock > 1 ? [{ domain: 'com.microsoft.nchwc', version: 1 }] : []),
     ],
     producerName: 'edgewise',
     producerVersion: '',
@@ -67,9 +71,13 @@ const valueInfo = (name: string, { dtype, shape }: { dtype: DType; shape: Shape 
   dims: shape,
 });
 
+/** What lowerings may ask about where the graph will run. */
+type Target = Pick<Lowering, 'provider' | 'channelBlock'>;
+
 /** Collects the nodes of one graph. A child graph sees its parent's values, as in ONNX. */
 class GraphWriter implements Lowering {
   readonly provider: string;
+  readonly channelBlock: number;
   readonly #parent: GraphWriter | undefined;
   readonly #counter: { next: number };
   /** Names that inputs and outputs bring, which no value inside may take. */
@@ -79,8 +87,9 @@ class GraphWriter implements Lowering {
   readonly #emitted = new Map<string, readonly string[]>();
   readonly #names = new Map<Tensor, string>();
 
-  constructor(provider: string, reserved: ReadonlySet<string>, parent?: GraphWriter) {
+  constructor({ provider, channelBlock }: Target, reserved: ReadonlySet<string>, parent?: GraphWriter) {
     this.provider = provider;
+    this.channelBlock = channelBlock;
     this.#reserved = reserved;
     this.#parent = parent;
     this.#counter = parent ? parent.#counter : { next: 0 };
@@ -210,7 +219,7 @@ class GraphWriter implements Lowering {
   }
 
   #body({ inputs, outputs, shared }: NonNullable<NodeOptions['body']>): OnnxGraph {
-    const child = new GraphWriter(this.provider, this.#reserved, this);
+    const child = new GraphWriter(this, this.#reserved, this);
     for (const [symbol, name] of shared) child.#names.set(symbol, name);
     // Inside a body, too, only ops with a lowering may remain.
     return child.graph(

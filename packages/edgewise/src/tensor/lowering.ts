@@ -40,9 +40,19 @@ export interface Lowering {
   /** Channels in one block of the provider's own convolution layout; 1 where it has none, or the model must stay with public operators. */
   readonly channelBlock: number;
   /** Emits a node and returns its first output. */
-  node(opType: string, inputs: readonly string[], attrs?: Readonly<Record<string, NodeAttr>>, options?: NodeOptions): string;
+  node(
+    opType: string,
+    inputs: readonly string[],
+    attrs?: Readonly<Record<string, NodeAttr>>,
+    options?: NodeOptions,
+  ): string;
   /** Emits a node and returns all its outputs. */
-  nodes(opType: string, inputs: readonly string[], attrs: Readonly<Record<string, NodeAttr>>, options: NodeOptions): readonly string[];
+  nodes(
+    opType: string,
+    inputs: readonly string[],
+    attrs: Readonly<Record<string, NodeAttr>>,
+    options: NodeOptions,
+  ): readonly string[];
   /** A constant tensor. */
   tensor(data: TypedArray, dtype: DType, shape: Shape): string;
   /** A constant of one element repeated, of rank 0 unless a shape is given. */

@@ -49,7 +49,8 @@ export const convOp: OpDef<ConvAttrs> = {
     needed[0] ? make(convInputOp, [g, w], attrs) : undefined,
     needed[1] ? make(convKernelOp, [x, g], attrs) : undefined,
   ],
-  jvp: ({ inputs: [x, w], attrs }, [tx, tw]) => addAll(tx && make(convOp, [tx, w], attrs), tw && make(convOp, [x, tw], attrs)),
+  jvp: ({ inputs: [x, w], attrs }, [tx, tw]) =>
+    addAll(tx && make(convOp, [tx, w], attrs), tw && make(convOp, [x, tw], attrs)),
 };
 
 /** Gradient of a convolution in its input: inputs (y, w). The transposed convolution. */
@@ -86,7 +87,11 @@ export const convKernelOp: OpDef<ConvAttrs> = {
 };
 
 /** Visits every product of the form: flat positions in x, w and y that meet. */
-function contract(attrs: ConvAttrs, into: 'x' | 'w' | 'y', given: Partial<Record<'x' | 'w' | 'y', Values>>): Float64Array {
+function contract(
+  attrs: ConvAttrs,
+  into: 'x' | 'w' | 'y',
+  given: Partial<Record<'x' | 'w' | 'y', Values>>,
+): Float64Array {
   const { x, w, y, strides, low, dilations, groups } = attrs;
   const out = new Float64Array(sizeOf(attrs[into]));
   const [xs, ws, ys] = [x, w, y].map(stridesOf);
@@ -114,7 +119,11 @@ function contract(attrs: ConvAttrs, into: 'x' | 'w' | 'y', given: Partial<Record
         for (let o = 0; o < y[1]; o++) {
           const firstChannel = Math.floor(o / outPerGroup) * w[1];
           for (let c = 0; c < w[1]; c++) {
-            const at = { x: xAt + n * xs[0] + (firstChannel + c) * xs[1], w: wAt + o * ws[0] + c * ws[1], y: yAt + n * ys[0] + o * ys[1] };
+            const at = {
+              x: xAt + n * xs[0] + (firstChannel + c) * xs[1],
+              w: wAt + o * ws[0] + c * ws[1],
+              y: yAt + n * ys[0] + o * ys[1],
+            };
             out[at[into]] += a[at[from]] * b[at[other]];
           }
         }
@@ -146,7 +155,9 @@ export function conv(x: Tensor, w: Tensor, options: ConvOptions = {}): Tensor {
     const reach = dilations[axis] * (w.shape[axis + 2] - 1) + 1;
     const size = x.shape[axis + 2] + low[axis] + high[axis];
     if (reach > size) {
-      throw new ShapeError(`conv: the kernel ${showShape(w.shape)} reaches over ${reach} elements of spatial axis ${axis}, but x ${showShape(x.shape)} has ${size} with padding.`);
+      throw new ShapeError(
+        `conv: the kernel ${showShape(w.shape)} reaches over ${reach} elements of spatial axis ${axis}, but x ${showShape(x.shape)} has ${size} with padding.`,
+      );
     }
     return Math.floor((size - reach) / s) + 1;
   });
@@ -167,18 +178,27 @@ export interface ConvTransposeOptions extends ConvOptions {
  */
 export function convTranspose(x: Tensor, w: Tensor, options: ConvTransposeOptions = {}): Tensor {
   checkOperands('convTranspose', x, w);
-  if (options.padding === 'same') throw new ShapeError("convTranspose: padding 'same' is ambiguous here; give numbers.");
+  if (options.padding === 'same')
+    throw new ShapeError("convTranspose: padding 'same' is ambiguous here; give numbers.");
   const geometry = readGeometry('convTranspose', x.shape.slice(2), w.shape.slice(2), options);
   const { groups, strides, low, high, dilations } = geometry;
   const extra = perAxis('convTranspose', 'outputPadding', options.outputPadding ?? 0, strides.length, 0);
   if (x.shape[1] !== w.shape[0] || x.shape[1] % groups !== 0) {
-    throw new ShapeError(`convTranspose: x ${showShape(x.shape)} has ${x.shape[1]} channels, but w ${showShape(w.shape)} with ${groups} groups wants ${w.shape[0]}, a multiple of the groups.`);
+    throw new ShapeError(
+      `convTranspose: x ${showShape(x.shape)} has ${x.shape[1]} channels, but w ${showShape(w.shape)} with ${groups} groups wants ${w.shape[0]}, a multiple of the groups.`,
+    );
   }
   const out = strides.map((s, axis) => {
-    if (extra[axis] >= s) throw new ShapeError(`convTranspose: outputPadding ${extra[axis]} must be below the stride ${s}.`);
-    return (x.shape[axis + 2] - 1) * s - low[axis] - high[axis] + dilations[axis] * (w.shape[axis + 2] - 1) + 1 + extra[axis];
+    if (extra[axis] >= s)
+      throw new ShapeError(`convTranspose: outputPadding ${extra[axis]} must be below the stride ${s}.`);
+    return (
+      (x.shape[axis + 2] - 1) * s - low[axis] - high[axis] + dilations[axis] * (w.shape[axis + 2] - 1) + 1 + extra[axis]
+    );
   });
-  if (out.some((extent) => extent < 1)) throw new ShapeError(`convTranspose: x ${showShape(x.shape)} with w ${showShape(w.shape)} leaves a result of extents ${showShape(out)}.`);
+  if (out.some((extent) => extent < 1))
+    throw new ShapeError(
+      `convTranspose: x ${showShape(x.shape)} with w ${showShape(w.shape)} leaves a result of extents ${showShape(out)}.`,
+    );
   const mirrored = { ...geometry, x: [x.shape[0], w.shape[1] * groups, ...out], w: w.shape, y: x.shape };
   return make(convInputOp, [x, w], mirrored);
 }
@@ -187,15 +207,25 @@ function checkOperands(op: string, x: Tensor, w: Tensor): void {
   commonDtype(op, [x, w]);
   expectFloat(op, x);
   if (x.rank !== w.rank || x.rank < 3 || x.rank > 4) {
-    throw new ShapeError(`${op}: x ${showShape(x.shape)} and w ${showShape(w.shape)} must both be [_, _, length] or [_, _, height, width].`);
+    throw new ShapeError(
+      `${op}: x ${showShape(x.shape)} and w ${showShape(w.shape)} must both be [_, _, length] or [_, _, height, width].`,
+    );
   }
 }
 
 /** One whole number (at least `least`) per spatial axis. */
-function perAxis(op: string, what: string, value: number | readonly number[], spatial: number, least: number): number[] {
+function perAxis(
+  op: string,
+  what: string,
+  value: number | readonly number[],
+  spatial: number,
+  least: number,
+): number[] {
   const list = typeof value === 'number' ? new Array<number>(spatial).fill(value) : [...value];
   if (list.length !== spatial || list.some((n) => !Number.isInteger(n) || n < least)) {
-    throw new ShapeError(`${op}: ${what} ${JSON.stringify(value)} wants one whole number of at least ${least}, or one for each of ${spatial} spatial axes.`);
+    throw new ShapeError(
+      `${op}: ${what} ${JSON.stringify(value)} wants one whole number of at least ${least}, or one for each of ${spatial} spatial axes.`,
+    );
   }
   return list;
 }
@@ -205,7 +235,8 @@ export function readGeometry(op: string, size: Shape, kernel: Shape, options: Co
   const strides = perAxis(op, 'stride', options.stride ?? 1, size.length, 1);
   const dilations = perAxis(op, 'dilation', options.dilation ?? 1, size.length, 1);
   const groups = options.groups ?? 1;
-  if (!Number.isInteger(groups) || groups < 1) throw new ShapeError(`${op}: groups is ${groups}; a whole number of at least 1 is wanted.`);
+  if (!Number.isInteger(groups) || groups < 1)
+    throw new ShapeError(`${op}: groups is ${groups}; a whole number of at least 1 is wanted.`);
   const { padding = 0 } = options;
   if (padding === 'same') {
     const total = size.map((extent, axis) => {
@@ -216,9 +247,23 @@ export function readGeometry(op: string, size: Shape, kernel: Shape, options: Co
     return { strides, dilations, groups, low, high: total.map((t, axis) => t - low[axis]) };
   }
   const list = padding === 'valid' ? 0 : padding;
-  const pairs = typeof list === 'number' ? size.map(() => [list, list] as const) : list.map((p) => (typeof p === 'number' ? ([p, p] as const) : p));
-  const low = perAxis(op, 'padding', pairs.map(([before]) => before), size.length, 0);
-  const high = perAxis(op, 'padding', pairs.map(([, after]) => after), size.length, 0);
+  const pairs =
+    typeof list === 'number'
+      ? size.map(() => [list, list] as const)
+      : list.map((p) => (typeof p === 'number' ? ([p, p] as const) : p));
+  const low = perAxis(
+    op,
+    'padding',
+    pairs.map(([before]) => before),
+    size.length,
+    0,
+  );
+  const high = perAxis(
+    op,
+    'padding',
+    pairs.map(([, after]) => after),
+    size.length,
+    0,
+  );
   return { strides, dilations, groups, low, high };
 }
-

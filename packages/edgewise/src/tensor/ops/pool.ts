@@ -20,19 +20,24 @@ interface PoolAttrs extends ConvGeometry {
 
 function readPool(op: string, x: Tensor, { window, ...options }: PoolOptions): PoolAttrs {
   expectFloat(op, x);
-  if (x.rank < 3 || x.rank > 4) throw new ShapeError(`${op}: x ${showShape(x.shape)} must be [N, C, length] or [N, C, height, width].`);
+  if (x.rank < 3 || x.rank > 4)
+    throw new ShapeError(`${op}: x ${showShape(x.shape)} must be [N, C, length] or [N, C, height, width].`);
   const size = x.shape.slice(2);
   const extents = typeof window === 'number' ? size.map(() => window) : [...window];
   if (extents.length !== size.length || extents.some((n) => !Number.isInteger(n) || n < 1)) {
-    throw new ShapeError(`${op}: window ${JSON.stringify(window)} wants a whole number of at least 1 for each of ${size.length} spatial axes.`);
+    throw new ShapeError(
+      `${op}: window ${JSON.stringify(window)} wants a whole number of at least 1 for each of ${size.length} spatial axes.`,
+    );
   }
   const geometry = readGeometry(op, size, extents, { stride: window, ...options });
   const { strides, low, high, dilations } = geometry;
   const out = size.map((extent, axis) => {
     const reach = dilations[axis] * (extents[axis] - 1) + 1;
     const room = extent + low[axis] + high[axis];
-    if (reach > room || low[axis] >= reach || high[axis] >= reach) {
-      throw new ShapeError(`${op}: a window over ${reach} elements with padding ${low[axis]}, ${high[axis]} does not fit spatial axis ${axis} of ${showShape(x.shape)}.`);
+    if (reach > room || low[axis] >= extents[axis] || high[axis] >= extents[axis]) {
+      throw new ShapeError(
+        `${op}: a window of ${extents[axis]} over ${reach} elements with padding ${low[axis]}, ${high[axis]} does not fit spatial axis ${axis} of ${showShape(x.shape)}; padding must be below the window and the window within the padded axis.`,
+      );
     }
     return Math.floor((room - reach) / strides[axis]) + 1;
   });
@@ -54,9 +59,10 @@ function windows({ x, y, window, strides, low, dilations }: PoolAttrs): number[]
     let positions = [Math.floor(at / ys[0]) * xs[0] + (Math.floor(at / ys[1]) % y[1]) * xs[1]];
     window.forEach((extent, axis) => {
       const p = Math.floor(at / ys[axis + 2]) % y[axis + 2];
-      const inside = Array.from({ length: extent }, (_, k) => p * strides[axis] + k * dilations[axis] - low[axis]).filter(
-        (i) => i >= 0 && i < x[axis + 2],
-      );
+      const inside = Array.from(
+        { length: extent },
+        (_, k) => p * strides[axis] + k * dilations[axis] - low[axis],
+      ).filter((i) => i >= 0 && i < x[axis + 2]);
       positions = positions.flatMap((base) => inside.map((i) => base + i * xs[axis + 2]));
     });
     return positions;
@@ -67,20 +73,30 @@ function windows({ x, y, window, strides, low, dilations }: PoolAttrs): number[]
 const winners = (x: Values, attrs: PoolAttrs) =>
   windows(attrs).map((positions) => positions.reduce((best, i) => (x.data[i] > x.data[best] ? i : best), positions[0]));
 
-/**
- * For each tap of the window: whether it holds the window's largest element and no earlier tap does, how to read that tap of a tensor
- * shaped as x, and how to put a tensor shaped as y there. For providers whose MaxPool does not tell where it found the maximum.
- */
-function firstHits(input: Tensor, { window, strides, low, high, dilations, x, y }: PoolAttrs) {
-  const taps = Array.from({ length: sizeOf(window) }, (_, tap) => {
-    const at = window.map((extent, axis) => (Math.floor(tap / sizeOf(window.slice(axis + 1))) % extent) * dilations[axis]);
+/** For each tap of the window: how to read it of a tensor shaped as x, and how to put a tensor shaped as y there. */
+function tapsOf({ window, strides, low, high, dilations, x, y }: PoolAttrs) {
+  return Array.from({ length: sizeOf(window) }, (_, tap) => {
+    const at = window.map(
+      (extent, axis) => (Math.floor(tap / sizeOf(window.slice(axis + 1))) % extent) * dilations[axis],
+    );
     const read = (t: Tensor, border = 0) =>
       slice(pad(t, { low: [0, 0, ...low], high: [0, 0, ...high] }, border), [0, 0, ...at], y, [1, 1, ...strides]);
     const before = at.map((offset, axis) => offset - low[axis]);
     const after = strides.map((s, axis) => x[axis + 2] - before[axis] - (y[axis + 2] - 1) * s - 1);
-    const place = (t: Tensor) => pad(t, { low: [0, 0, ...before], high: [0, 0, ...after], interior: [0, 0, ...strides.map((s) => s - 1)] });
+    const place = (t: Tensor) =>
+      pad(t, { low: [0, 0, ...before], high: [0, 0, ...after], interior: [0, 0, ...strides.map((s) => s - 1)] });
     return { read, place };
   });
+}
+
+const addTaps = (terms: readonly Tensor[]): Tensor => terms.reduce((a, b) => add(a, b));
+
+/**
+ * The taps, and for each whether it holds the window's largest element and no earlier tap does. For providers whose MaxPool does not
+ * tell where it found the maximum.
+ */
+function firstHits(input: Tensor, attrs: PoolAttrs) {
+  const taps = tapsOf(attrs);
   const seen = taps.map(({ read }) => read(input, Number.NEGATIVE_INFINITY));
   const top = seen.reduce((a, b) => maximum(a, b));
   let free: Tensor | undefined;
@@ -126,9 +142,7 @@ const maxUnpoolOp: OpDef<PoolAttrs> = {
   decomposeOn: ['webgpu'],
   decompose: ([g, x], attrs) => {
     const zero = constant(0, [], g.dtype);
-    return firstHits(x, attrs)
-      .map(({ hit, place }) => place(where(hit, g, zero)))
-      .reduce((a, b) => add(a, b));
+    return addTaps(firstHits(x, attrs).map(({ hit, place }) => place(where(hit, g, zero))));
   },
   vjp: ({ inputs: [, x], attrs }, u) => [make(maxPickOp, [u, x], attrs), undefined],
   jvp: ({ inputs: [, x], attrs }, [t]) => t && make(maxUnpoolOp, [t, x], attrs),
@@ -141,17 +155,19 @@ const maxPickOp: OpDef<PoolAttrs> = {
   evaluate: ([u, x], attrs) => Float64Array.from(winners(x, attrs), (i) => u.data[i]),
   lower: (to, [u, x], { attrs }) => {
     const indices = to.nodes('MaxPool', [x], poolNode(attrs), { outputs: 2 })[1];
-    const picked = to.node('Gather', [to.node('Reshape', [u, to.ints([sizeOf(attrs.x)])]), to.node('Reshape', [indices, to.ints([sizeOf(attrs.y)])])], {
-      axis: int(0),
-    });
+    const picked = to.node(
+      'Gather',
+      [to.node('Reshape', [u, to.ints([sizeOf(attrs.x)])]), to.node('Reshape', [indices, to.ints([sizeOf(attrs.y)])])],
+      {
+        axis: int(0),
+      },
+    );
     return to.node('Reshape', [picked, to.ints(attrs.y)]);
   },
   decomposeOn: ['webgpu'],
   decompose: ([u, x], attrs) => {
     const zero = constant(0, [], u.dtype);
-    return firstHits(x, attrs)
-      .map(({ hit, read }) => where(hit, read(u), zero))
-      .reduce((a, b) => add(a, b));
+    return addTaps(firstHits(x, attrs).map(({ hit, read }) => where(hit, read(u), zero)));
   },
   vjp: ({ inputs: [, x], attrs }, g) => [make(maxUnpoolOp, [g, x], attrs), undefined],
   jvp: ({ inputs: [, x], attrs }, [t]) => t && make(maxPickOp, [t, x], attrs),
@@ -171,11 +187,17 @@ export function maxPool(x: Tensor, options: PoolOptions): Tensor {
 const sumPoolOp: OpDef<PoolAttrs> = {
   name: 'sumPool',
   infer: ([x], { y }) => ({ dtype: x.dtype, shape: y }),
-  evaluate: ([x], attrs) => Float64Array.from(windows(attrs), (positions) => positions.reduce((total, i) => total + x.data[i], 0)),
+  evaluate: ([x], attrs) =>
+    Float64Array.from(windows(attrs), (positions) => positions.reduce((total, i) => total + x.data[i], 0)),
   lower: (to, [x], { attrs, dtype }) => {
     const average = to.node('AveragePool', [x], { ...poolNode(attrs), count_include_pad: int(1) });
     return to.node('Mul', [average, to.scalar(sizeOf(attrs.window), dtype)]);
   },
+  decomposeOn: ['float64'],
+  decompose: ([x], attrs) =>
+    tapsOf(attrs)
+      .map(({ read }) => read(x))
+      .reduce((a, b) => add(a, b)),
   vjp: ({ attrs }, g) => [make(spreadPoolOp, [g], attrs)],
   jvp: ({ attrs }, [t]) => t && make(sumPoolOp, [t], attrs),
 };
@@ -193,6 +215,8 @@ const spreadPoolOp: OpDef<PoolAttrs> = {
   },
   decompose: ([g], attrs) => {
     const { x, y, window, strides, low, dilations } = attrs;
+    // ONNX Runtime folds the Pad below into the pool, and then refuses padding that only a dilated window reaches over.
+    if (dilations.some((d) => d > 1)) return addTaps(tapsOf(attrs).map(({ place }) => place(g)));
     // Between the elements of g come stride - 1 zeros; a sum over the mirrored window then meets each at its places.
     const reach = window.map((extent, axis) => (extent - 1) * dilations[axis]);
     const spread = y.slice(2).map((extent, axis) => (extent - 1) * strides[axis] + 1);
@@ -231,4 +255,3 @@ export function globalAveragePool(x: Tensor): Tensor {
   if (x.rank < 3) throw new ShapeError(`globalAveragePool: x ${showShape(x.shape)} has no spatial axes after [N, C].`);
   return mean(reshape(x, [x.shape[0], x.shape[1], sizeOf(x.shape.slice(2))]), { axes: 2 });
 }
-

@@ -1,0 +1,4 @@
+import { poolingCases } from './cases/convolution.ts';
+import { runOpSuite } from './suite.ts';
+
+runOpSuite('pooling', poolingCases);
