@@ -6,6 +6,7 @@ import { simplify } from '../compile/simplify.ts';
 import { writeOnnx } from '../onnx/write.ts';
 import type { DType, TypedArray } from '../tensor/dtype.ts';
 import { inputName, type Tensor } from '../tensor/tensor.ts';
+import { channelBlockOf } from './channel-block.ts';
 import { type Call, type Device, type Feeds, feedFor, type Program, resultMemory } from './device.ts';
 
 /** The part of `onnxruntime-node` and `onnxruntime-web` that is used; pass either module. */
@@ -43,7 +44,8 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
     floats: provider === 'cpu' ? ['float32', 'float64'] : ['float32'],
     compile: async (inputs, outputs) => {
       const graph = simplify(expandComposites(outputs, provider));
-      const model = writeOnnx(lowerToOnnx(inputs, graph, { provider }));
+      const channelBlock = provider === 'cpu' ? await channelBlockOf(ort) : 1;
+      const model = writeOnnx(lowerToOnnx(inputs, graph, { provider, channelBlock }));
       let session: InferenceSession;
       try {
         session = await ort.InferenceSession.create(model, sessionOptions);
