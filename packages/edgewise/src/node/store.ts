@@ -52,7 +52,7 @@ export async function openRunStore(folder: string, options: OpenOptions): Promis
     return new FileRunStore(fs, folder, root, undefined);
   }
   try {
-    await fs.mkdir(root, { recursive: true });
+    await makeFolders(fs, root);
   } catch (error) {
     throw toStoreError(error, 'created', folder);
   }
@@ -264,12 +264,7 @@ class FileRunStore implements RunStore {
   }
 
   async #makeFolder(path: string): Promise<void> {
-    // Gives the topmost folder that had to be made.
-    const first = await this.#fs.mkdir(path, { recursive: true });
-    if (first === undefined) return;
-    for (let folder = path; folder !== dirname(first); folder = dirname(folder)) {
-      this.#dirtyFolders.add(dirname(folder));
-    }
+    for (const folder of await makeFolders(this.#fs, path)) this.#dirtyFolders.add(dirname(folder));
   }
 
   async #openForAppending(name: string, path: string): Promise<OpenFile> {
@@ -312,6 +307,33 @@ class FileRunStore implements RunStore {
       this.#dirtyFolders.delete(folder);
     }
   }
+}
+
+/**
+ * Makes a folder and those above it that are missing; gives those it made, topmost first. (`mkdir` with `recursive` never ends where the
+ * system says ENOENT of a folder whose parent exists, as Linux does in /proc.)
+ */
+async function makeFolders(fs: FileSystem, path: string): Promise<string[]> {
+  const missing: string[] = [];
+  for (let at = path; ; at = dirname(at)) {
+    try {
+      if ((await fs.stat(at)).isDirectory()) break;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT' || at === dirname(at)) throw error;
+      missing.unshift(at);
+      continue;
+    }
+    // A file in the way: the system's own error says so.
+    await fs.mkdir(at);
+  }
+  for (const folder of missing) {
+    try {
+      await fs.mkdir(folder);
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    }
+  }
+  return missing;
 }
 
 /** Writes all of `content` at `position`, small pieces together. */
