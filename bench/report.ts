@@ -105,9 +105,8 @@ export function table(rows: Row[]): string {
     number(r.ratio),
     r.ratio_iqr ? r.ratio_iqr.map(number).join('-') : '',
     r.aim === null ? '' : `<= ${r.aim.toPrecision(3)}`,
-    [r.aim !== null && r.ratio !== null && (r.ratio <= r.aim ? 'met' : 'missed'), r.disturbed && 'disturbed']
-      .filter(Boolean)
-      .join(', '),
+    // A disturbed row proves nothing about an aim.
+    r.disturbed ? 'disturbed' : r.aim === null || r.ratio === null ? '' : r.ratio <= r.aim ? 'met' : 'missed',
   ]);
   const widths = header.map((_, i) => Math.max(...[header, ...body].map((cells) => cells[i].length)));
   const line = (cells: string[]) =>

@@ -83,6 +83,7 @@ for (const line of skipped) console.error(`skipped ${line}`);
 if (loadAtStart[0] > 0.5)
   console.error(`The load average is ${loadAtStart[0].toFixed(2)}: other jobs run here, and the numbers will suffer.`);
 
+const recorded = { threads: threadCounts, ...plan, filter: given.filter ?? null, peers: peers ?? peerNames, skipped };
 const rows: Row[] = [];
 const measurements: Measurement[] = [];
 for (const threads of threadCounts) {
@@ -91,11 +92,13 @@ for (const threads of threadCounts) {
     const results = await measureGroup(group, threads, implementations, plan, (line) => console.error(line));
     measurements.push(...results);
     rows.push(...rowsOf(results));
+    // Shown and kept as they come, so that a run that is cut off has not measured for nothing.
+    console.error(`\n${table(rowsOf(results))}\n`);
+    write(rows, environment(rows, measurements, recorded, torch, loadAtStart), false);
   }
 }
 console.log(`\n${table(rows)}\n`);
 const full =
   chosen.length === workloads.length && !given.quick && peers === undefined && threadCounts.includes(1) && most > 1;
-const recorded = { threads: threadCounts, ...plan, filter: given.filter ?? null, peers: peers ?? peerNames, skipped };
 const file = write(rows, environment(rows, measurements, recorded, torch, loadAtStart), full);
 console.log(`Written to ${file}.`);

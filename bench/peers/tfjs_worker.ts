@@ -18,7 +18,7 @@ type Loss = (...parameters: tf.Tensor[]) => tf.Scalar;
 
 /**
  * A product whose gradients transpose explicitly: the library's own use the transposing form of its product, which has no fast
- * kernel in the WebAssembly backend (24 times slower on `mlp-grad`). `constant` leaves the gradient of the left factor out.
+ * kernel in the WebAssembly backend (about twenty times slower on `mlp-grad`). `constant` leaves the gradient of the left factor out.
  */
 function product(left: tf.Tensor2D, right: tf.Tensor2D, constant: boolean): tf.Tensor2D {
   type Save = (tensors: tf.Tensor[]) => void;
