@@ -9,6 +9,7 @@ import { type FloatDType, initialize, ParamVector } from '../params/vector.ts';
 import type { Device, Feeds, Program } from '../runtime/device.ts';
 import { allocate, type TypedArray } from '../tensor/dtype.ts';
 import { mean, sum } from '../tensor/ops/reduce.ts';
+import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Objective } from './objective.ts';
 
@@ -58,7 +59,7 @@ export class Network {
 
   /**
    * Allocates and initialises a network.
-   * @param reserve bytes to set aside for whoever allocates in the same memory later, such as an optimizer.
+   * @param options.slots vectors of the parameters' size to set memory aside for, such as those of an optimizer; 4 by default.
    * @throws ConfigError where the model has no parameters, or the device does not compute in `dtype`.
    */
   constructor(options: {
@@ -87,7 +88,9 @@ export class Network {
     const bufferLayout = new ParamLayout(buffers);
     // Growing the memory later would detach the views that devices hold.
     const reserve =
-      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) + VectorSpace.bytesFor(bufferLayout.size, dtype, 2);
+      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) +
+      VectorSpace.bytesFor(bufferLayout.size, dtype, 2) +
+      kernelTables(layout);
     this.space = new VectorSpace({ reserve });
     const vector = (of: ParamLayout) =>
       new ParamVector(of, dtype, this.space.memory, this.space.alloc(of.size, dtype).byteOffset);
@@ -101,6 +104,11 @@ export class Network {
 
   get layout(): ParamLayout {
     return this.params.layout;
+  }
+
+  /** Shape of what the model gives for one example. */
+  get outputShape(): Shape {
+    return this.#traced.output.shape.slice(1);
   }
 
   /** Parameter symbols in the order of the layout. */
@@ -204,6 +212,15 @@ export class Network {
     // Symbols of models and objectives are float32, float64 or int32.
     return { x: allocate(x.dtype, x.size) as BatchMemory['x'], y: allocate(y.dtype, y.size) as BatchMemory['y'] };
   }
+}
+
+/**
+ * Bytes to set aside for what update kernels allocate when a stage first runs: a line for each stretch of memory, which is a
+ * segment or, for rules by row, a row. Generous, because untouched memory costs nothing.
+ */
+function kernelTables({ segments }: ParamLayout): number {
+  const rows = segments.reduce((total, { shape }) => total + (shape.length > 1 ? shape[0] : 1), 0);
+  return 2 ** 20 + 1024 * segments.length + 512 * rows;
 }
 
 interface RandomMemory extends RandomInput {

@@ -2,15 +2,19 @@
 import { ConfigError, FormatError, NonFiniteError } from '../base/errors.ts';
 import type { Key } from '../base/random.ts';
 import type { Batches } from '../data/batches.ts';
-import type { Optimizer, ScalarState } from '../optim/optimizer.ts';
+import type { Optimizer, StepReport } from '../optim/optimizer.ts';
 import { loadVector, vectorTensors } from '../params/state.ts';
 import { type LoadedCheckpoint, saveCheckpoint } from './checkpoint.ts';
+import { checkFit, checkSteps } from './checks.ts';
+import { diagnose, norm } from './diagnosis.ts';
 import { type Evaluator, evaluator } from './evaluation.ts';
 import type { JsonValue } from './exact-json.ts';
+import { StepGradient } from './gradient.ts';
 import { parseLogPosition, RunLogs } from './logs.ts';
 import { type MetricFields, type MetricRecord, TRAINING_FIELDS } from './metrics.ts';
 import type { BatchGraph, Network } from './network.ts';
 import type { Probe } from './probe.ts';
+import { isProgress, type Progress, scalarsOf, scalarsToJson, stateOf } from './progress.ts';
 import type { RunStore } from './store.ts';
 
 /** Ends a run whose test loss (or accuracy, where there is one) has stopped getting better. */
@@ -44,7 +48,10 @@ export interface TrainerOptions {
   readonly keep?: number;
   readonly earlyStopping?: EarlyStopping;
   readonly probes?: readonly Probe[];
-  /** At a loss or gradient that is not finite: `stop` (default) saves the state before the update and throws; `skip` leaves that update out. */
+  /**
+   * At a loss or gradient that is not finite, or an update that the optimizer refuses: `stop` (default) saves the state before that step and throws;
+   * `skip` leaves the update out, running statistics included, and goes on.
+   */
   readonly onNonFinite?: 'stop' | 'skip';
   /** Where the run is kept; nothing is written where absent. */
   readonly store?: RunStore;
@@ -69,7 +76,7 @@ export interface TrainReport {
   readonly test?: { readonly loss: number; readonly accuracy: number | undefined };
   /** What probes found after this step, by quantity. */
   readonly probes?: Readonly<Record<string, number>>;
-  /** The update was left out because the loss or gradient was not finite. */
+  /** The update was left out: see `onNonFinite`. */
   readonly skipped?: boolean;
   /** Seconds of training so far, pauses between resumes left out. */
   readonly seconds: number;
@@ -79,17 +86,9 @@ export interface TrainResult {
   /** Why the run ended. `interrupted` can be resumed. */
   readonly reason: 'finished' | 'early-stop' | 'interrupted';
   readonly step: number;
+  /** Updates left out since the beginning of the run: see `onNonFinite`. */
+  readonly skipped: number;
   readonly last: TrainReport | undefined;
-}
-
-interface Progress {
-  step: number;
-  seconds: number;
-  skipped: number;
-  /** Best evaluation so far (higher is better) and evaluations since. */
-  best: number | null;
-  since: number;
-  stopped: boolean;
 }
 
 type Settings = TrainerOptions &
@@ -99,6 +98,7 @@ type Settings = TrainerOptions &
 export class Trainer {
   readonly #options: Settings;
   readonly #graph: BatchGraph;
+  readonly #gradient: StepGradient;
   readonly #evaluate: Evaluator | undefined;
   readonly #progress: Progress = { step: 0, seconds: 0, skipped: 0, best: null, since: 0, stopped: false };
   #logs: RunLogs | undefined;
@@ -108,13 +108,14 @@ export class Trainer {
   private constructor(options: Settings, graph: BatchGraph, evaluate: Evaluator | undefined) {
     this.#options = options;
     this.#graph = graph;
+    this.#gradient = new StepGradient({ ...options, graph });
     this.#evaluate = evaluate;
   }
 
   /**
    * Compiles the graphs and begins the run's records, or goes on from `checkpoint`.
    *
-   * @throws ConfigError for settings that do not fit each other; StoreError where the store has a run already.
+   * @throws ConfigError or ShapeError for settings, data and network that do not fit each other; StoreError where the store has a run already.
    */
   static async create(given: TrainerOptions, checkpoint?: LoadedCheckpoint): Promise<Trainer> {
     const { network, batches } = given;
@@ -138,6 +139,7 @@ export class Trainer {
     }
     if (given.earlyStopping && !given.test)
       throw new ConfigError('Early stopping needs test data to look at; give some.');
+    for (const each of given.test ? [batches, given.test] : [batches]) checkFit(network, each.dataset);
     const graph = await network.trainingGraph(microBatch);
     const evaluate = given.test && (await evaluator(network, given.test));
     const trainer = new Trainer(options, graph, evaluate);
@@ -192,7 +194,7 @@ export class Trainer {
       }
       if (saved !== progress.step && progress.step > 0) await this.save();
       const reason = progress.stopped ? 'early-stop' : progress.step >= steps ? 'finished' : 'interrupted';
-      return { reason, step: progress.step, last: this.#last };
+      return { reason, step: progress.step, skipped: progress.skipped, last: this.#last };
     } finally {
       this.#running = false;
     }
@@ -213,7 +215,7 @@ export class Trainer {
     ];
     const state: JsonValue = {
       progress: { ...this.#progress },
-      optimizer: optimizer.scalarState(),
+      optimizer: scalarsToJson(optimizer.scalarState()),
       logs: this.#logs?.position ?? null,
     };
     return saveCheckpoint(store, { step: this.#progress.step, tensors, state }, { keep });
@@ -227,20 +229,22 @@ export class Trainer {
   }
 
   async #takeStep(): Promise<Omit<TrainReport, 'seconds'>> {
-    const { network, optimizer, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } =
-      this.#options;
+    const { network, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
     const progress = this.#progress;
-    const { loss, correct } = await this.#gradient(progress.step);
+    const { loss, correct } = await this.#gradient.evaluate(progress.step);
     const gradientNorm = norm(network.gradient.data);
     const t = progress.step + 1;
     const lr = schedule(t);
     const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
-    if (!finite && onNonFinite === 'stop') {
-      const name = await this.save();
-      throw new NonFiniteError(diagnose(network, t, lr, loss, gradientNorm, name));
+    const { applied, refusal } = finite ? await this.#update(lr, loss) : { applied: false, refusal: undefined };
+    if (!applied) {
+      this.#gradient.restoreBuffers();
+      if (onNonFinite === 'stop') {
+        const name = await this.save();
+        throw new NonFiniteError(diagnose({ network, step: t, lr, loss, gradientNorm, refusal, saved: name }));
+      }
+      progress.skipped++;
     }
-    if (finite) optimizer.step({ lr, loss });
-    else progress.skipped++;
     progress.step = t;
     const due = (every: number) => t === steps || (every > 0 && t % every === 0);
     const measured: Record<string, number> = {};
@@ -256,62 +260,31 @@ export class Trainer {
       gradientNorm,
       ...(test ? { test } : {}),
       ...(Object.keys(measured).length > 0 ? { probes: measured } : {}),
-      ...(finite ? {} : { skipped: true }),
+      ...(applied ? {} : { skipped: true }),
     };
   }
 
-  /** Mean loss and its gradient over the batch of `step`, micro-batch by micro-batch. */
-  async #gradient(step: number): Promise<{ loss: number; correct: number | undefined }> {
-    const { network, batches, microBatch, key } = this.#options;
-    const draw = key.split('step', step);
-    const parts = batches.batchSize / microBatch;
-    if (parts === 1) {
-      batches.fill(step, this.#graph.x, this.#graph.y);
-      return this.#graph.run(draw);
-    }
-    const whole = this.#wholeBatch();
-    batches.fill(step, whole.x, whole.y);
-    const total =
-      network.dtype === 'float64' ? new Float64Array(network.layout.size) : new Float32Array(network.layout.size);
-    let [loss, correct]: [number, number | undefined] = [0, undefined];
-    for (let part = 0; part < parts; part++) {
-      const window = (data: typeof whole.x | typeof whole.y, length: number) =>
-        data.subarray(part * length, (part + 1) * length);
-      this.#graph.x.set(window(whole.x, this.#graph.x.length));
-      this.#graph.y.set(window(whole.y, this.#graph.y.length));
-      const result = await this.#graph.run(draw.split(part));
-      loss += result.loss / parts;
-      if (result.correct !== undefined) correct = (correct ?? 0) + result.correct;
-      const { data } = network.gradient;
-      for (let i = 0; i < total.length; i++) total[i] += data[i];
-    }
-    const { data } = network.gradient;
-    for (let i = 0; i < total.length; i++) data[i] = total[i] / parts;
-    return { loss, correct };
-  }
-
-  #whole: { x: BatchGraph['x']; y: BatchGraph['y'] } | undefined;
-
-  #wholeBatch(): { x: BatchGraph['x']; y: BatchGraph['y'] } {
-    const { batches, microBatch } = this.#options;
-    const parts = batches.batchSize / microBatch;
-    const { x, y } = this.#graph;
-    this.#whole ??= {
-      x: x instanceof Float64Array ? new Float64Array(x.length * parts) : new Float32Array(x.length * parts),
-      y:
-        y instanceof Int32Array
-          ? new Int32Array(y.length * parts)
-          : y instanceof Float64Array
-            ? new Float64Array(y.length * parts)
-            : new Float32Array(y.length * parts),
-    };
-    return this.#whole;
+  #update(lr: number, loss: number): StepReport | Promise<StepReport> {
+    const { optimizer } = this.#options;
+    if (!optimizer.needsStepWith) return optimizer.step({ lr, loss });
+    return optimizer.stepWith(
+      async (what) => {
+        if (what !== 'loss') {
+          throw new ConfigError(
+            `Optimizer '${optimizer.definition.name}' wants the gradient of '${what}'; training evaluates that of the loss only, choose another optimizer.`,
+          );
+        }
+        return (await this.#gradient.evaluateAgain(this.#progress.step)).loss;
+      },
+      { lr, loss },
+    );
   }
 
   #judge(test: { loss: number; accuracy: number | undefined }, { patience, minDelta = 0 }: EarlyStopping): void {
     const progress = this.#progress;
     const score = test.accuracy ?? -test.loss;
-    if (progress.best === null || score > progress.best + minDelta) {
+    // A score that is not a number is no improvement, and nothing to improve on.
+    if (score > (progress.best ?? Number.NEGATIVE_INFINITY) + minDelta) {
       progress.best = score;
       progress.since = 0;
     } else if (++progress.since >= patience) progress.stopped = true;
@@ -368,63 +341,4 @@ export class Trainer {
     }
     Object.assign(this.#progress, saved);
   }
-}
-
-function checkSteps(name: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least)
-    throw new ConfigError(`${name} is ${value}; give a whole number of at least ${least}.`);
-}
-
-function stateOf(checkpoint: LoadedCheckpoint): Readonly<Record<string, JsonValue | undefined>> {
-  const { state } = checkpoint;
-  if (typeof state !== 'object' || state === null || Array.isArray(state)) {
-    throw new FormatError(`${checkpoint.name} holds no training state; it is not a checkpoint of a training run.`);
-  }
-  // Not a list, so a record.
-  return state as Readonly<Record<string, JsonValue | undefined>>;
-}
-
-function scalarsOf(value: JsonValue | undefined, name: string): ScalarState {
-  const isNumbers = (list: unknown) => Array.isArray(list) && list.every((x) => typeof x === 'number');
-  if (typeof value !== 'object' || value === null || !Object.values(value).every(isNumbers)) {
-    throw new FormatError(`${name} holds no optimizer state; it is not a checkpoint of a training run.`);
-  }
-  // Every entry was just seen to be a list of numbers.
-  return value as ScalarState;
-}
-
-function isProgress(value: unknown): value is Progress {
-  if (typeof value !== 'object' || value === null) return false;
-  const { step, seconds, skipped, best, since, stopped } = value as Partial<Progress>;
-  const counts = [step, skipped, since].every((n) => Number.isSafeInteger(n));
-  return (
-    counts && typeof seconds === 'number' && (best === null || typeof best === 'number') && typeof stopped === 'boolean'
-  );
-}
-
-function norm(data: Float32Array | Float64Array): number {
-  let total = 0;
-  for (let i = 0; i < data.length; i++) total += data[i] * data[i];
-  return Math.sqrt(total);
-}
-
-/** Says what went wrong first, where, and what to try. */
-function diagnose(
-  network: Network,
-  step: number,
-  lr: number,
-  loss: number,
-  gradientNorm: number,
-  saved: string | undefined,
-): string {
-  const bad = [...network.gradient.entries()]
-    .filter(([, view]) => view.some((x) => !Number.isFinite(x)))
-    .map(([segment]) => segment.name);
-  const weights = norm(network.params.data);
-  const where =
-    bad.length === 0
-      ? ''
-      : `; the gradient is not finite in ${bad.length === network.layout.segments.length ? 'every parameter' : bad.slice(0, 4).join(', ')}`;
-  const kept = saved ? ` The state before this update is kept in ${saved}.` : '';
-  return `At step ${step} the loss is ${loss} and the gradient norm ${gradientNorm}${where} (lr ${lr}, norm of the weights ${weights.toPrecision(4)}).${kept} Lower the learning rate, warm it up, or clip the gradient.`;
 }
