@@ -63,7 +63,7 @@ const channelAffineOp: OpDef<object> = {
   decomposeOn: ['webgpu', 'cuda'],
   vjp: ({ inputs: [x, a] }, g, needed) => [
     needed[0] ? mul(g, overChannels(a, x)) : undefined,
-    needed[1] ? sum(mul(g, x), { axes: allButChannels(x) }) : undefined,
+    needed[1] ? channelDot(g, x) : undefined,
     needed[2] ? sum(g, { axes: allButChannels(x) }) : undefined,
   ],
   jvp: ({ inputs: [x, a] }, [tx, ta, tb]) => {
@@ -80,6 +80,20 @@ const channelAffineOp: OpDef<object> = {
 export function channelAffine(x: Tensor, a: Tensor, b: Tensor): Tensor {
   return make(channelAffineOp, [x, a, b], {});
 }
+
+/** Σ a b for each channel. Its derivative keeps the two products apart: a sum over memory is cheaper than adding tensors first. */
+const channelDotOp: OpDef<object> = {
+  name: 'channelDot',
+  infer: ([a]) => ({ dtype: a.dtype, shape: [a.shape[1]] }),
+  decompose: ([a, b]) => sum(mul(a, b), { axes: allButChannels(a) }),
+  vjp: ({ inputs: [a, b] }, g, needed) => [
+    needed[0] ? mul(b, overChannels(g, b)) : undefined,
+    needed[1] ? mul(a, overChannels(g, a)) : undefined,
+  ],
+  jvp: ({ inputs: [a, b] }, [ta, tb]) => addAll(ta && channelDot(ta, b), tb && channelDot(a, tb)),
+};
+
+const channelDot = (a: Tensor, b: Tensor): Tensor => make(channelDotOp, [a, b], {});
 
 const inferBatch =
   (name: string) =>
@@ -164,8 +178,7 @@ const batchVarianceOf = (node: Tensor<EpsAttrs>) => make(batchVarianceOp, node.i
 
 /** Σ (x - mean) t for each channel. */
 function sumCentred(x: Tensor, t: Tensor, means: Tensor): Tensor {
-  const axes = allButChannels(x);
-  return sub(sum(mul(t, x), { axes }), mul(means, sum(t, { axes })));
+  return sub(channelDot(t, x), mul(means, sum(t, { axes: allButChannels(x) })));
 }
 
 const batchNormOp: OpDef<EpsAttrs> = {
