@@ -1,7 +1,8 @@
 /** @file The `edgewise` command: reads arguments, runs the command asked for, turns errors into one sentence and an exit code. */
 import { EdgewiseError } from 'edgewise';
+import { StoreError } from 'edgewise/train';
 import { exportRun } from './commands/export.ts';
-import { train } from './commands/train.ts';
+import { RunFailed, train } from './commands/train.ts';
 import { parseTrainArguments, trainHelp } from './config/command.ts';
 import { catalog } from './run/catalog.ts';
 
@@ -14,7 +15,7 @@ Commands:
 edgewise <command> --help tells more about each.
 `;
 
-/** Exit codes: 0 done, 1 something failed, 2 wrong input, 130 interrupted. */
+/** Exit codes: 0 done, 1 something failed, 2 wrong input, 130 interrupted (143 by SIGTERM) with the state saved. */
 async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv;
   const { stdout, stderr } = process;
@@ -30,12 +31,13 @@ async function main(argv: readonly string[]): Promise<number> {
         return 0;
       }
       const request = await parseTrainArguments(rest, catalog);
-      const { signal, release } = stopOnInterrupt();
+      const interrupt = new Interrupt();
       try {
-        const { reason } = await train(request, { stream: stdout, env: process.env, now: Date.now, stop: signal });
-        return reason === 'interrupted' ? 130 : 0;
+        const stop = interrupt.signal;
+        const { reason } = await train(request, { stream: stdout, env: process.env, now: Date.now, stop });
+        return reason === 'interrupted' ? interrupt.exitCode : 0;
       } finally {
-        release();
+        interrupt.release();
       }
     }
     case 'export':
@@ -47,22 +49,45 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** The first Ctrl-C asks the run to end after the step under way, the second one ends the process. */
-function stopOnInterrupt(): { signal: AbortSignal; release: () => void } {
-  const controller = new AbortController();
-  const ask = () => {
-    if (controller.signal.aborted) process.exit(130);
-    controller.abort();
+/** The first Ctrl-C, SIGTERM or closed pipe asks the run to end after the step under way; the second Ctrl-C or SIGTERM ends the process. */
+class Interrupt {
+  /** 128 and the number of the signal, as shells have it. */
+  exitCode = 130;
+  readonly #controller = new AbortController();
+  readonly #handlers = {
+    SIGINT: () => this.#ask(130),
+    SIGTERM: () => this.#ask(143),
   };
-  process.on('SIGINT', ask);
-  process.on('SIGTERM', ask);
-  return {
-    signal: controller.signal,
-    release: () => {
-      process.off('SIGINT', ask);
-      process.off('SIGTERM', ask);
-    },
+
+  constructor() {
+    for (const [signal, handler] of Object.entries(this.#handlers)) process.on(signal, handler);
+    process.stdout.on('error', this.#onOutputError);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  release(): void {
+    for (const [signal, handler] of Object.entries(this.#handlers)) process.off(signal, handler);
+  }
+
+  #ask(exitCode: number): void {
+    if (this.#controller.signal.aborted) process.exit(exitCode);
+    this.exitCode = exitCode;
+    this.#controller.abort();
+  }
+
+  /** Whoever read the progress is gone, as `head` is after its lines. The listener stays: later writes fail too. */
+  readonly #onOutputError = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== 'EPIPE') throw error;
+    this.#controller.abort();
   };
+}
+
+/** Whether what went wrong is in what the user gave, and not in the run or the machine. */
+function isWrongInput(error: EdgewiseError): boolean {
+  return !(error instanceof RunFailed) && !(error instanceof StoreError && error.code === 'no-space');
 }
 
 try {
@@ -71,5 +96,5 @@ try {
   // A mistake of the user's or of the surroundings has a sentence; anything else is a defect of ours and shows where.
   const known = error instanceof EdgewiseError;
   process.stderr.write(`edgewise: ${known ? error.message : error instanceof Error ? error.stack : String(error)}\n`);
-  process.exitCode = known ? (error.name === 'NonFiniteError' ? 1 : 2) : 1;
+  process.exitCode = known && isWrongInput(error) ? 2 : 1;
 }

@@ -5,6 +5,7 @@ export {
   loadCheckpoint,
   saveCheckpoint,
 } from './checkpoint.ts';
+export { checkFit } from './checks.ts';
 export { type Evaluator, evaluator } from './evaluation.ts';
 export { EventLog, type TrainingEvent } from './events.ts';
 export { RunLogs } from './logs.ts';

@@ -1,6 +1,7 @@
 /** @file `edgewise train`: a run from its first line to its summary. */
-import { rmdir } from 'node:fs/promises';
-import { ConfigError } from 'edgewise';
+import { rmdir, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { ConfigError, EdgewiseError } from 'edgewise';
 import { describeEnvironment, openRunStore } from 'edgewise/node';
 import {
   type LoadedCheckpoint,
@@ -41,11 +42,21 @@ export interface Terminal {
 /** Losses and accuracies of training are shown as running means over about 1 / (1 - this) steps: single batches jump about. */
 const SMOOTHING = 0.98;
 
-/** Trains as asked and prints progress; resolves with why the run ended. */
+/** A run had begun and could not go on. The message is that of the error that ended it. */
+export class RunFailed extends EdgewiseError {
+  override readonly name = 'RunFailed';
+}
+
+/**
+ * Trains as asked and prints progress; resolves with why the run ended.
+ *
+ * @throws RunFailed for what ends a run that has begun; other errors of the library's where it cannot begin, and then no folder is left behind.
+ */
 export async function train(request: TrainRequest, terminal: Terminal): Promise<TrainResult> {
   const { config } = request;
   const folder = request.resume ?? request.out ?? defaultFolder(config, terminal.now());
   const live = new LiveTerminal(terminal.stream, { env: terminal.env, now: terminal.now });
+  const made = await missingFolders(folder);
   const store = await openRunStore(folder, { access: 'write' });
   try {
     const checkpoint = await startingPoint(request, store);
@@ -60,7 +71,9 @@ export async function train(request: TrainRequest, terminal: Terminal): Promise<
     try {
       await describe(store, config);
       view.begin(session, folder, checkpoint);
-      const result = await session.trainer.run(terminal.stop);
+      const result = await session.trainer.run(terminal.stop).catch((cause: unknown) => {
+        throw cause instanceof EdgewiseError ? new RunFailed(cause.message, { cause }) : cause;
+      });
       await view.end(session, result, store, folder);
       return result;
     } catch (error) {
@@ -72,8 +85,22 @@ export async function train(request: TrainRequest, terminal: Terminal): Promise<
   } finally {
     await store.close();
     // A run that never began leaves nothing behind; a folder with anything in it stays.
-    await rmdir(folder).catch(() => {});
+    for (const path of made) await rmdir(path).catch(() => {});
   }
+}
+
+/** The folder and those above it that do not exist yet, innermost first. */
+async function missingFolders(folder: string): Promise<string[]> {
+  const missing: string[] = [];
+  for (let path = resolve(folder); path !== dirname(path); path = dirname(path)) {
+    const exists = await stat(path).then(
+      () => true,
+      () => false,
+    );
+    if (exists) break;
+    missing.push(path);
+  }
+  return missing;
 }
 
 /** runs/convnet-mnist-adan-20261125-161003. */
@@ -112,10 +139,13 @@ class View {
   #started = 0;
   #startStep = 0;
   readonly #loss = new RunningMean(SMOOTHING);
+  /** What is shown as loss: the mean, or what is not finite. */
+  #lossNow: number | undefined;
   readonly #accuracy = new RunningMean(SMOOTHING);
   #test: TrainReport['test'];
+  #testEpoch: number | undefined;
   #sharpness: Sharpness | undefined;
-  #best: { accuracy: number | undefined; loss: number; epoch: number } | undefined;
+  #best: (NonNullable<TrainReport['test']> & { readonly epoch: number }) | undefined;
 
   constructor(live: LiveTerminal, config: TrainConfig, now: () => number) {
     this.#live = live;
@@ -157,6 +187,7 @@ class View {
 
   step(report: TrainReport): void {
     this.#loss.add(report.loss);
+    this.#lossNow = Number.isFinite(report.loss) ? this.#loss.value : report.loss;
     if (report.accuracy !== undefined) this.#accuracy.add(report.accuracy);
     if (report.probes?.sharpness !== undefined) {
       const { sharpness: value, 'sharpness/residual': residual, 'sharpness/threshold': threshold } = report.probes;
@@ -164,10 +195,9 @@ class View {
     }
     if (report.test) {
       this.#test = report.test;
-      const { accuracy, loss } = report.test;
-      const better =
-        !this.#best || (accuracy === undefined ? loss < this.#best.loss : accuracy > (this.#best.accuracy ?? 0));
-      if (better) this.#best = { accuracy, loss, epoch: report.epoch };
+      this.#testEpoch = report.epoch;
+      const score = ({ loss, accuracy }: NonNullable<TrainReport['test']>) => accuracy ?? -loss;
+      if (!this.#best || score(report.test) >= score(this.#best)) this.#best = { ...report.test, epoch: report.epoch };
       this.#live.print(progressRow(this.#progress(report), this.#live.screen));
     }
     this.#live.status(
@@ -185,7 +215,7 @@ class View {
       steps: session.steps,
       epoch: report.epoch,
       epochs: session.steps / session.batches.stepsPerEpoch,
-      loss: this.#loss.value,
+      loss: this.#lossNow,
       accuracy: this.#accuracy.value,
       testLoss: this.#test?.loss,
       testAccuracy: this.#test?.accuracy,
@@ -197,7 +227,12 @@ class View {
     };
   }
 
-  async end(session: Session, { reason, step, last }: TrainResult, store: RunStore, folder: string): Promise<void> {
+  async end(
+    session: Session,
+    { reason, step, skipped, last }: TrainResult,
+    store: RunStore,
+    folder: string,
+  ): Promise<void> {
     this.#live.clear();
     const { screen } = this.#live;
     const { records } = readMetrics(await store.read('metrics.jsonl'));
@@ -219,11 +254,12 @@ class View {
       interrupted: `interrupted at step ${formatCount(step)}; go on with --resume ${folder}`,
     }[reason];
     const test = this.#test;
+    const left = skipped === 0 ? '' : `; updates left out because something was not finite: ${formatCount(skipped)}`;
     const percent = (accuracy: number | undefined) =>
       accuracy === undefined ? '' : `, accuracy ${formatPercent(accuracy)}`;
-    const rows: (readonly [string, string])[] = [['run', why]];
+    const rows: (readonly [string, string])[] = [['run', why + left]];
     if (test) rows.push(['test', `loss ${formatNumber(test.loss)}${percent(test.accuracy)}`]);
-    if (this.#best && test && this.#best.loss !== test.loss)
+    if (this.#best && test && this.#best.epoch !== this.#testEpoch)
       rows.push([
         'best test',
         `loss ${formatNumber(this.#best.loss)}${percent(this.#best.accuracy)}, epoch ${formatNumber(this.#best.epoch, 3)}`,

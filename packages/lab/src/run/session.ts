@@ -23,7 +23,15 @@ import {
   type Schedule,
 } from 'edgewise/optim';
 import { sharpness } from 'edgewise/probes';
-import { type LoadedCheckpoint, Network, objectiveFor, type RunStore, Trainer, type TrainReport } from 'edgewise/train';
+import {
+  checkFit,
+  type LoadedCheckpoint,
+  Network,
+  objectiveFor,
+  type RunStore,
+  Trainer,
+  type TrainReport,
+} from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
 import { WARMUP_SHARE } from './catalog.ts';
 import { loadData } from './data.ts';
@@ -97,6 +105,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
     const { definition, values } = optimizerOf(config);
     const slots = Object.keys(definition.slots).length;
     const network = new Network({ model, objective, device, key: root.split('init'), dtype: config.precision, slots });
+    for (const part of [train, test]) checkFit(network, part);
     const optimizer = createOptimizer(
       definition,
       { values, groups: groupsOf(config, definition, network) },
