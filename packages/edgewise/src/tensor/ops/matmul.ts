@@ -50,7 +50,7 @@ export const matmulOp: OpDef<MatmulAttrs> = {
     const flags = { transA: int(transposeA ? 1 : 0), transB: int(transposeB ? 1 : 0) };
     if (!transposeA && !transposeB) return to.node('MatMul', [a, b]);
     if (x.rank === 2 && y.rank === 2) return to.node('Gemm', [a, b], flags);
-    if (node.dtype === 'float32' && to.provider !== 'webgpu') return to.node('FusedMatMul', [a, b], flags, { domain: 'com.microsoft' });
+    if (node.dtype === 'float32' && hasFusedMatMul(to.provider)) return to.node('FusedMatMul', [a, b], flags, { domain: 'com.microsoft' });
     const swap = (name: string, rank: number) => {
       const perm = [...Array(rank).keys()];
       [perm[rank - 2], perm[rank - 1]] = [rank - 1, rank - 2];
@@ -72,6 +72,9 @@ export const matmulOp: OpDef<MatmulAttrs> = {
     return addAll(ta && product(ta, b, transposeA, transposeB), tb && product(a, tb, transposeA, transposeB));
   },
 };
+
+/** Providers whose product reads operands transposed; `onnx` stands for any runtime, which has standard operators only. */
+const hasFusedMatMul = (provider: string) => provider !== 'webgpu' && provider !== 'onnx';
 
 function lastTwo(x: Tensor, transposed: boolean): [number, number] {
   if (x.rank < 2) throw new ShapeError(`matmul: ${showShape(x.shape)} is not a matrix or a batch of them; reshape it to rank 2 or more.`);
