@@ -5,7 +5,7 @@ import { lowerToOnnx } from '../compile/lower.ts';
 import { simplify } from '../compile/simplify.ts';
 import { writeOnnx } from '../onnx/write.ts';
 import type { DType, TypedArray } from '../tensor/dtype.ts';
-import { inputName, type Tensor } from '../tensor/tensor.ts';
+import { inputName, type Tensor, topological } from '../tensor/tensor.ts';
 import { channelBlockOf } from './channel-block.ts';
 import { type Call, type Device, type Feeds, feedFor, type Program, resultMemory } from './device.ts';
 
@@ -50,9 +50,9 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
       try {
         session = await ort.InferenceSession.create(model, sessionOptions);
       } catch (cause) {
-        throw new DeviceError(`Device '${provider}' cannot run this graph: ${plainReason(cause)}`, { cause });
+        throw new DeviceError(`Device '${provider}' cannot run this graph: ${reasonOf(cause, graph)}`, { cause });
       }
-      const program = new OrtProgram(ort, session, inputs, outputs, () => open.delete(program));
+      const program = new OrtProgram(ort, provider, session, inputs, outputs, () => open.delete(program));
       open.add(program);
       return program;
     },
@@ -62,22 +62,38 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
   };
 }
 
+/** Why ONNX Runtime refuses a graph, and what to do about it where that is known. */
+function reasonOf(cause: unknown, outputs: readonly Tensor[]): string {
+  const reason = plainReason(cause);
+  const op = /^Could not find an implementation for (\w+)\(/.exec(reason)?.[1];
+  if (op === undefined) return reason;
+  const float64 = topological(outputs).some((node) => node.dtype === 'float64');
+  return float64
+    ? `it has no kernel for ONNX op ${op} in float64; use float32, or device 'interpreter' for tiny problems.`
+    : `it has no kernel for ONNX op ${op} on these element types; use another device.`;
+}
+
 /** What ONNX Runtime says, without the source location and failed assertion it puts in front. */
 function plainReason(cause: unknown): string {
   const message = cause instanceof Error ? cause.message : String(cause);
-  return message.replace(/^.* was false\.\s*/s, '').trim();
+  return message
+    .replace(/^.* was false\.\s*/s, '')
+    .replace(/\s+/g, ' ')
+    .trim();
 }
 
 class OrtProgram implements Program {
   readonly inputs: readonly Tensor[];
   readonly outputs: readonly Tensor[];
   readonly #ort: OrtModule;
+  readonly #device: string;
   readonly #session: InferenceSession;
   readonly #forget: () => void;
   #disposed = false;
 
   constructor(
     ort: OrtModule,
+    device: string,
     session: InferenceSession,
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
@@ -86,6 +102,7 @@ class OrtProgram implements Program {
     this.inputs = inputs;
     this.outputs = outputs;
     this.#ort = ort;
+    this.#device = device;
     this.#session = session;
     this.#forget = forget;
   }
@@ -93,11 +110,20 @@ class OrtProgram implements Program {
   bind(feeds: Feeds, given: readonly (TypedArray | undefined)[] = []): Call {
     const results = resultMemory(this.outputs, given);
     const tensor = (x: Tensor, data: TypedArray) => ortTensor(this.#ort, x.dtype, data, x.shape);
-    const ins = Object.fromEntries(this.inputs.map((x) => [inputName(x)!, tensor(x, feedFor(x, feeds))]));
+    const sources = this.inputs.map((x) => feedFor(x, feeds));
+    const ins = Object.fromEntries(this.inputs.map((x, i) => [inputName(x)!, tensor(x, sources[i])]));
     const outs = Object.fromEntries(this.outputs.map((x, i) => [`output${i}`, tensor(x, results[i])]));
+    const memories = [...sources, ...results];
+    const lengths = memories.map(({ length }) => length);
     const run = async () => {
       if (this.#disposed) throw new DeviceError('run: this program was disposed; compile it again.');
-      const produced = await this.#session.run(ins, outs);
+      // ONNX Runtime would read and write memory that is no longer there.
+      if (memories.some(({ length }, i) => length !== lengths[i])) {
+        throw new DeviceError('run: memory bound to this call is gone because its WebAssembly memory grew; bind anew.');
+      }
+      const produced = await this.#session.run(ins, outs).catch((cause: unknown) => {
+        throw new DeviceError(`Device '${this.#device}' failed to run a program: ${plainReason(cause)}`, { cause });
+      });
       // Providers that ignore preallocated outputs return their own memory.
       results.forEach((memory, i) => {
         const data = produced[`output${i}`].data;
