@@ -2,7 +2,7 @@ import { ShapeError } from '../../base/errors.ts';
 import { type DType, isFloat } from '../dtype.ts';
 import { float, int, type Lowering } from '../lowering.ts';
 import { broadcastShapes, broadcastStrides, sameShape, showShape, sizeOf } from '../shape.ts';
-import { commonDtype, constant, erase, expectFloat, type MaybeTensor, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
+import { commonDtype, constant, erase, expectFloat, type MaybeTensor, make, type OpDef, type Tensor, uniformValue, type Values } from '../tensor.ts';
 import { erf as erfValue } from './erf.ts';
 import { sumTo } from './reduce.ts';
 
@@ -149,12 +149,28 @@ export const div = binary('div', {
   onnx: 'Div',
   pull: [(t, _, b) => div(t, b), (t, _, b, y) => neg(mul(t, div(y, b)))],
 });
-/** a to the power b, broadcasting. Its derivative in b needs a > 0. */
-export const pow = binary('pow', {
+const powOp = binary('pow', {
   f: (a, b) => a ** b,
   onnx: 'Pow',
-  pull: [(t, a, b) => mul(t, mul(b, pow(a, sub(b, 1)))), (t, a, _, y) => mul(t, mul(y, log(a)))],
+  pull: [
+    (t, a, b) => {
+      const exponent = uniformValue(b);
+      return mul(t, exponent === undefined ? mul(b, pow(a, sub(b, 1))) : mul(pow(a, exponent - 1), exponent));
+    },
+    (t, a, _, y) => mul(t, mul(y, log(a))),
+  ],
 });
+
+/** a to the power b, broadcasting. Its derivative in b needs a > 0. */
+export function pow(a: Operand, b: Operand): Tensor {
+  const [base, power] = operands('pow', a, b);
+  const exponent = base.dtype === power.dtype && isFloat(base.dtype) && power.rank === 0 ? uniformValue(power) : undefined;
+  // 0, 1 and x² stay apart, or the higher derivatives of whole powers would be 0 · ∞ at 0.
+  if (exponent === 0) return constant(1, base.shape, base.dtype);
+  if (exponent === 1) return base;
+  return exponent === 2 ? square(base) : powOp(base, power);
+}
+
 /** Larger of a and b; where equal, each gets half the derivative. */
 export const maximum = binary('maximum', {
   f: (a, b) => (a !== a || b !== b ? Number.NaN : Math.max(a, b)),

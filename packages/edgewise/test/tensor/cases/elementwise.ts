@@ -187,6 +187,15 @@ export const elementwiseCases: readonly OpCase[] = [
         reference: ([x]) => [x.data.map((v) => (to === 'bool' ? 1 : to.startsWith('int') ? Math.trunc(v) + 0 : v))],
       })),
   },
+  {
+    name: 'whole powers at 0',
+    runs: 1,
+    samples: fc.constant({
+      inputs: [{ shape: [4], draw: () => Float64Array.of(0, 1, -1, 0) }],
+      build: ([x]) => [0, 1, 2, 3, 4].map((n) => t.pow(x, n)),
+      reference: ([x]) => [0, 1, 2, 3, 4].map((n) => x.data.map((v) => v ** n)),
+    }),
+  },
   pointwise('neg', t.neg, normal, (x) => -x),
   pointwise('abs', t.abs, awayFrom([0]), Math.abs),
   pointwise('sign', t.sign, awayFrom([0]), Math.sign),
