@@ -75,7 +75,14 @@ export function translate(graph: UpdateGraph): Update {
     return build.reduce(name, arg, level);
   };
 
+  const guards = graph.guards.map((tensor) => {
+    const guard = visit(tensor);
+    if (guard.bool && guard.level === 'global') return guard;
+    throw new ShapeError(
+      `Update rule: the guard ${tensor} must be one boolean for all; compare, and reduce over all tensors.`,
+    );
+  });
   const translated = (tensors: Readonly<Record<string, Tensor>>) =>
     new Map(Object.entries(tensors).map(([name, tensor]) => [name, visit(tensor)]));
-  return { writes: translated(graph.writes), results: translated(graph.results), guards: graph.guards.map(visit) };
+  return { writes: translated(graph.writes), results: translated(graph.results), guards };
 }

@@ -27,12 +27,16 @@ export interface Backend {
 export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
   return {
     check(vector, what) {
-      if (vector.dtype !== dtype)
-        throw new ConfigError(`Optimizer: the ${what} are ${vector.dtype} and the parameters ${dtype}; use one dtype.`);
-      if (vector.data.buffer !== space.memory.buffer)
+      if (vector.dtype !== dtype) {
         throw new ConfigError(
-          `Optimizer: the ${what} do not lie in the space given; make that vector with parameterVector(space, layout, dtype).`,
+          `Optimizer: the ${what} given is a vector of ${vector.dtype}, but the parameters are ${dtype}; use one dtype.`,
         );
+      }
+      if (vector.data.buffer !== space.memory.buffer) {
+        throw new ConfigError(
+          `Optimizer: the ${what} given lies outside the space given; make that vector with parameterVector(space, layout, dtype).`,
+        );
+      }
     },
     allocate: (layout) => parameterVector(space, layout, dtype),
     bind(graphs, binding) {

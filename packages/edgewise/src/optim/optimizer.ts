@@ -140,7 +140,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   ) {
     const { theta, grad } = target;
     theta.layout.assertSame(grad.layout, 'the gradient given to the optimizer');
-    backend.check(theta, 'parameters');
+    backend.check(theta, 'parameter vector');
     backend.check(grad, 'gradient');
     this.definition = definition;
     this.layout = theta.layout;

@@ -44,7 +44,10 @@ describe('the stability threshold is where a quadratic stops converging', () => 
   add('sgd', { lr }, () => (g) => -lr * g);
   add('sgd', { lr, momentum: 0.9 }, () => {
     let b = 0;
-    return (g) => -lr * (b = 0.9 * b + g);
+    return (g) => {
+      b = 0.9 * b + g;
+      return -lr * b;
+    };
   });
   add('sgd', { lr, momentum: 0.9, nesterov: true }, () => {
     let b = 0;
@@ -55,11 +58,17 @@ describe('the stability threshold is where a quadratic stops converging', () => 
   });
   add('sgd', { lr, momentum: 0.9, dampening: 0.5 }, () => {
     let b = 0;
-    return (g) => -lr * (b = 0.9 * b + 0.5 * g);
+    return (g) => {
+      b = 0.9 * b + 0.5 * g;
+      return -lr * b;
+    };
   });
   add('adam', { lr, betas: [0.9, 0.999] }, () => {
     let m = 0;
-    return (g) => -lr * (m = 0.9 * m + 0.1 * g);
+    return (g) => {
+      m = 0.9 * m + 0.1 * g;
+      return -lr * m;
+    };
   });
   for (const [b1, b2] of [
     [0.98, 0.92],
