@@ -12,7 +12,7 @@ const opset = 21;
 const irVersion = 10;
 
 export interface LowerOptions {
-  /** Execution provider the model is for; `cpu` by default. */
+  /** Execution provider the model is for; `cpu` by default. `onnx` stands for any runtime: standard operators only. */
   readonly provider?: string;
   /** Size of the blocks in the provider's own convolution layout; 1 (default) keeps the model to public operators. */
   readonly channelBlock?: number;
