@@ -48,6 +48,15 @@ describe('stages', () => {
     expect(plan.stages[0].reductions).toHaveLength(2);
   });
 
+  test('it does so too where writes wait for other reductions', () => {
+    const plan = planOf({
+      vectors: ['a', 'b'],
+      rule: ({ a, b }) => ({ writes: { b: sub(b, div(a, norm(a))) }, results: { size: sum(square(b)) } }),
+    });
+    expect(plan.stages.map(({ vectors }) => vectors)).toEqual([['a'], ['a', 'b']]);
+    expect(plan.stages.map(({ reductions }) => reductions.length)).toEqual([1, 1]);
+  });
+
   test('a guard on a reduction comes before the writes', () => {
     const plan = planOf({
       vectors: ['a', 'b'],

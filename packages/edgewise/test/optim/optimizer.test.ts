@@ -22,7 +22,7 @@ import { ParamLayout } from '../../src/params/layout.ts';
 import { ParamVector } from '../../src/params/vector.ts';
 import { greater, isNaN as isNaNumber, sub } from '../../src/tensor/ops/elementwise.ts';
 import { sum } from '../../src/tensor/ops/reduce.ts';
-import { muon, sam } from './pages.ts';
+import { lookahead, muon, prodigy, sam } from './pages.ts';
 import { ENGINES, rig } from './support.ts';
 
 const PARAMS = [
@@ -187,6 +187,25 @@ describe('state', () => {
     expect(() => optimizer.restoreScalars(partial)).toThrow(/nothing for '#step'/);
     expect(optimizer.scalarState()).toEqual(own);
   });
+
+  test.each([prodigy, lookahead(sgd)])(
+    'a copy of the parameters taken at the first step is kept over a resume: $name',
+    (definition) => {
+      const values = definition === prodigy ? { lr: 1, d0: 0.01 } : { lr: 0.1, k: 2 };
+      const [whole, half] = [make({ values }, definition), make({ values }, definition)];
+      whole.theta.fill(0.5);
+      const step = ({ optimizer, grad }: typeof whole, k: number) => {
+        grad.fill(1 + k);
+        optimizer.step();
+      };
+      for (let k = 0; k < 3; k++) step(whole, k);
+      half.theta.copyFrom(whole.theta);
+      for (const [name, slot] of Object.entries(whole.optimizer.slots)) half.optimizer.slots[name].copyFrom(slot);
+      half.optimizer.restoreScalars(whole.optimizer.scalarState());
+      for (const each of [whole, half]) for (let k = 3; k < 8; k++) step(each, k);
+      expect(half.theta.data).toEqual(whole.theta.data);
+    },
+  );
 
   test('restart clears moments and counters, and no more', () => {
     const { optimizer, grad } = make({ values: { lr: 0.1 } }, findOptimizer('adan'));
