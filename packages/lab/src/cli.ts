@@ -1,7 +1,7 @@
 /** @file The `edgewise` command: reads arguments, runs the command asked for, turns errors into one sentence and an exit code. */
 import { EdgewiseError } from 'edgewise';
 import { StoreError } from 'edgewise/train';
-import { exportRun } from './commands/export.ts';
+import { exportHelp, exportRun } from './commands/export.ts';
 import { RunFailed, train } from './commands/train.ts';
 import { parseTrainArguments, trainHelp } from './config/command.ts';
 import { catalog } from './run/catalog.ts';
@@ -15,6 +15,8 @@ Commands:
 edgewise <command> --help tells more about each.
 `;
 
+const helpWidth = (): number => Math.min(process.stdout.columns ?? 100, 120);
+
 /** Exit codes: 0 done, 1 something failed, 2 wrong input, 130 interrupted (143 by SIGTERM) with the state saved. */
 async function main(argv: readonly string[]): Promise<number> {
   const [command, ...rest] = argv;
@@ -27,7 +29,7 @@ async function main(argv: readonly string[]): Promise<number> {
   switch (command) {
     case 'train': {
       if (wantsHelp) {
-        stdout.write(trainHelp(catalog, rest, Math.min(stdout.columns ?? 100, 120)));
+        stdout.write(trainHelp(catalog, rest, helpWidth()));
         return 0;
       }
       const request = await parseTrainArguments(rest, catalog);
@@ -41,7 +43,9 @@ async function main(argv: readonly string[]): Promise<number> {
       }
     }
     case 'export':
-      return exportRun(rest, stdout);
+      if (wantsHelp) stdout.write(exportHelp(helpWidth()));
+      else await exportRun(rest, stdout);
+      return 0;
     default: {
       stderr.write(`edgewise: there is no command '${command}'; there are train and export.\n`);
       return 2;

@@ -8,6 +8,7 @@ export {
 export { checkFit } from './checks.ts';
 export { type Evaluator, evaluator } from './evaluation.ts';
 export { EventLog, type TrainingEvent } from './events.ts';
+export { type ExportOptions, exportModel, exportOnnx } from './export.ts';
 export { RunLogs } from './logs.ts';
 export {
   type MetricField,

@@ -14,6 +14,7 @@ import {
 } from 'edgewise/train';
 import { CONFIG_FILE, type TrainRequest } from '../config/command.ts';
 import type { TrainConfig } from '../config/settings.ts';
+import { CARD_FILE } from '../run/card.ts';
 import { openSession, type Session } from '../run/session.ts';
 import { formatCount, formatDuration, formatNumber, formatPercent } from '../terminal/format.ts';
 import { LiveTerminal } from '../terminal/live.ts';
@@ -69,7 +70,7 @@ export async function train(request: TrainRequest, terminal: Terminal): Promise<
       onStep: (report) => view.step(report),
     });
     try {
-      await describe(store, config);
+      await describe(store, session);
       view.begin(session, folder, checkpoint);
       const result = await session.trainer.run(terminal.stop).catch((cause: unknown) => {
         throw cause instanceof EdgewiseError ? new RunFailed(cause.message, { cause }) : cause;
@@ -123,10 +124,11 @@ async function startingPoint(
   return undefined;
 }
 
-/** Everything needed to repeat the run, and where it was made. */
-async function describe(store: RunStore, config: TrainConfig): Promise<void> {
+/** Everything needed to repeat the run, to use its network, and to know where it was made. */
+async function describe(store: RunStore, { config, card }: Session): Promise<void> {
   const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
   await store.writeAtomic(CONFIG_FILE, json(config));
+  await store.writeAtomic(CARD_FILE, json(card));
   await store.writeAtomic('environment.json', json(await describeEnvironment()));
 }
 

@@ -123,10 +123,15 @@ export function readableError(error: unknown, command: CommandUnknownOpts): unkn
     }
     case 'commander.optionMissingArgument':
       return new ConfigError(`${quoted.split(' ')[0]} needs a value: ${quoted}.`);
-    case 'commander.excessArguments':
+    case 'commander.missingArgument':
+      return new ConfigError(`edgewise ${command.name()} needs <${quoted}>; see edgewise ${command.name()} --help.`);
+    case 'commander.excessArguments': {
+      const places = command.registeredArguments.map((argument) => `<${argument.name()}>`);
+      const takes = places.length === 0 ? 'flags only, such as --lr 0.01' : `${places.join(' and ')}, then flags`;
       return new ConfigError(
-        `edgewise train takes flags only, such as --lr 0.01; got ${command.args.map(showValue).join(' ')}.`,
+        `edgewise ${command.name()} takes ${takes}; got ${command.args.map(showValue).join(' ')}.`,
       );
+    }
     default:
       return error;
   }

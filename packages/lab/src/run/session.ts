@@ -8,8 +8,6 @@ import {
   normalizationOf,
   type TrainTest,
 } from 'edgewise/data';
-import { buildModel } from 'edgewise/models';
-import type { Model } from 'edgewise/nn';
 import { openDevice } from 'edgewise/node';
 import {
   clipGlobalNorm,
@@ -33,6 +31,7 @@ import {
   type TrainReport,
 } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
+import { cardOf, type ModelCard, modelOf } from './card.ts';
 import { WARMUP_SHARE } from './catalog.ts';
 import { loadData } from './data.ts';
 
@@ -40,6 +39,8 @@ import { loadData } from './data.ts';
 export interface Session {
   readonly config: TrainConfig;
   readonly data: TrainTest;
+  /** What the network takes and gives. */
+  readonly card: ModelCard;
   readonly network: Network;
   readonly optimizer: Optimizer;
   readonly batches: Batches;
@@ -56,13 +57,6 @@ export interface SessionOptions {
   readonly checkpoint?: LoadedCheckpoint;
   readonly now: () => number;
   readonly onStep?: (report: TrainReport) => void;
-}
-
-/** The model a configuration names, for data of this shape. */
-export function modelFor({ model }: TrainConfig, data: Dataset): Model {
-  const { name, ...options } = model;
-  const classes = data.kind === 'classification' ? data.classes : data.targetShape.reduce((n, extent) => n * extent, 1);
-  return buildModel(name, { inputShape: data.shape, classes }, options);
 }
 
 /** Statistics that inputs are normalised with; always those of the training set. */
@@ -98,7 +92,8 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
     shuffle: false,
   });
   const steps = config.steps ?? Math.max(1, Math.round(config.epochs * batches.stepsPerEpoch));
-  const model = modelFor(config, train);
+  const card = cardOf(config, train, normalization);
+  const model = modelOf(card);
   const objective = objectiveFor(train, { labelSmoothing: config.labelSmoothing });
   const device = await deviceFor(config);
   try {
@@ -154,7 +149,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
       await trainer.dispose();
       await device.dispose();
     };
-    return { config, data, network, optimizer, batches, steps, trainer, dispose };
+    return { config, data, card, network, optimizer, batches, steps, trainer, dispose };
   } catch (error) {
     await device.dispose();
     throw error;
