@@ -1,5 +1,6 @@
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
+import { mapExamples } from '../../src/autodiff/index.ts';
 import { Key } from '../../src/base/random.ts';
 import { buildModel } from '../../src/models/index.ts';
 import * as nn from '../../src/nn/index.ts';
@@ -14,7 +15,7 @@ import { add, mul, relu, sub } from '../../src/tensor/ops/elementwise.ts';
 import { concat, expand, reshape, select, sliceAxis } from '../../src/tensor/ops/layout.ts';
 import { matmul } from '../../src/tensor/ops/matmul.ts';
 import { max, mean } from '../../src/tensor/ops/reduce.ts';
-import { constant, type Tensor } from '../../src/tensor/tensor.ts';
+import { constant, input, type Tensor } from '../../src/tensor/tensor.ts';
 import { type ExportOptions, exportOnnx } from '../../src/train/export.ts';
 
 const device = await openDevice('cpu', { threads: 1 });
@@ -263,6 +264,16 @@ describe('the batch dimension', () => {
     expect(opTypes(exported)).toEqual(expect.arrayContaining(['Shape', 'Expand']));
   });
 
+  test('may be looped over', async () => {
+    const forward: nn.Forward = (s, x) => {
+      const [row, weight] = [input('row', [3], x.dtype), s.param('weight', [4, 3], normal())];
+      const y = matmul(reshape(row, [1, 3]), weight, { transposeB: true });
+      const each = mapExamples(reshape(y, [4]), new Map([[row, reshape(x, [x.shape[0], 3])]]));
+      return add(nn.linear(s.at('fc'), each, { outFeatures: 2 }), s.param('shift', [1], normal()));
+    };
+    expect(opTypes(await expectSame(custom(forward, [1, 3]), [1, 3, 17]))).toContain('Scan');
+  });
+
   test('may be multiplied and cut', async () => {
     const forward: nn.Forward = (s, x) => {
       const steps = nn.linear(s.at('fc'), x, { outFeatures: 2 });
@@ -309,6 +320,15 @@ test('what the weights alone decide is computed in advance', async () => {
   const exported = await expectSame(custom(forward, [6]), [1, 3]);
   expect(opTypes(exported)).toEqual(['Gemm']);
   expect(names(exported)).toEqual(['base.weight']);
+});
+
+test('one shift for all channels stays a sum', async () => {
+  const forward: nn.Forward = (s, x) =>
+    add(
+      nn.conv(s.at('conv'), x, { outChannels: 2, kernelSize: 3, bias: false }),
+      s.param('shift', [1, 1, 1], normal()),
+    );
+  expect(opTypes(await expectSame(custom(forward, [1, 4, 4]), [1, 3]))).toEqual(['Conv', 'Add']);
 });
 
 test('shared weights stay shared', async () => {

@@ -95,11 +95,13 @@ export function settle(
   given: ReadonlyMap<Tensor, ArrayLike<number>>,
   fixed: ReadonlySet<Tensor>,
 ): Settled[] {
+  // For each fixed node, the declared symbols it is made from; without any it is a constant, which is not ours to store.
   const sources = new Map<Tensor, ReadonlySet<Tensor>>();
   const wanted = new Set<Tensor>();
-  const settled = (x: Tensor) => fixed.has(x) && sources.get(x)!.size > 0;
+  const settled = (x: Tensor) => (sources.get(x)?.size ?? 0) > 0;
   for (const node of topological(outputs)) {
-    sources.set(node, given.has(node) ? new Set([node]) : new Set(node.inputs.flatMap((x) => [...sources.get(x)!])));
+    if (given.has(node)) sources.set(node, new Set([node]));
+    else if (fixed.has(node)) sources.set(node, new Set(node.inputs.flatMap((x) => [...(sources.get(x) ?? [])])));
     if (!settled(node)) for (const x of node.inputs) if (settled(x)) wanted.add(x);
   }
   for (const output of outputs) if (settled(output)) wanted.add(output);

@@ -3,9 +3,10 @@ import { ConfigError } from '../../base/errors.ts';
 import type { OnnxAttr, OnnxGraph, OnnxModel, OnnxNode, OnnxTensor, OnnxValueInfo } from '../../onnx/model.ts';
 import { encode } from '../../tensor/dtype.ts';
 import { int } from '../../tensor/lowering.ts';
+import { hasBodies } from './tidy.ts';
 
 /** Name of the free dimension. */
-export const BATCH = 'batch';
+const BATCH = 'batch';
 
 /**
  * Batch sizes at which graphs are compared: two decide a linear formula, the third confirms it. Primes, so that they meet no other
@@ -67,13 +68,11 @@ class BatchGraph {
   readonly #graph: OnnxGraph;
   readonly #added: OnnxNode[] = [];
   readonly #taken: Set<string>;
-  #nodes: OnnxNode[];
   #initializers: OnnxTensor[];
   #size: string | undefined;
 
   constructor(graph: OnnxGraph) {
     this.#graph = graph;
-    this.#nodes = [...graph.nodes];
     this.#initializers = [...graph.initializers];
     this.#taken = new Set(
       [...graph.inputs, ...graph.initializers]
@@ -84,22 +83,14 @@ class BatchGraph {
 
   /** Replaces the constant `name` by what it is at the batch size the model is run with. */
   compute(name: string, numbers: readonly Affine[]): void {
-    const readers = this.#nodes.filter((node) => node.inputs.includes(name));
     const depending = numbers.filter(({ factor }) => factor !== 0);
-    const inferred =
+    const onlyOne =
       depending.length === 1 &&
       depending[0].rest === 0 &&
       numbers.every(({ factor, rest }) => factor !== 0 || rest > 0);
-    if (
-      inferred &&
-      readers.every((node) => node.opType === 'Reshape' && node.inputs[1] === name && node.inputs[0] !== name)
-    ) {
-      this.#replace(
-        vector(
-          name,
-          numbers.map(({ factor, rest }) => (factor === 0 ? rest : -1)),
-        ),
-      );
+    if (onlyOne && this.#isShape(name)) {
+      const extents = numbers.map(({ factor, rest }) => (factor === 0 ? rest : -1));
+      this.#initializers = this.#initializers.map((tensor) => (tensor.name === name ? vector(name, extents) : tensor));
       return;
     }
     const factors = this.#constant(
@@ -121,7 +112,7 @@ class BatchGraph {
   }
 
   finish(): OnnxGraph {
-    return { ...this.#graph, nodes: [...this.#added, ...this.#nodes], initializers: this.#initializers };
+    return { ...this.#graph, nodes: [...this.#added, ...this.#graph.nodes], initializers: this.#initializers };
   }
 
   #constant(name: string, values: readonly number[]): string {
@@ -130,8 +121,13 @@ class BatchGraph {
     return unique;
   }
 
-  #replace(tensor: OnnxTensor): void {
-    this.#initializers = this.#initializers.map((other) => (other.name === tensor.name ? tensor : other));
+  /** Whether the constant is read as the shape of Reshape nodes and nowhere else. */
+  #isShape(name: string): boolean {
+    const readers = this.#graph.nodes.filter((node) => node.inputs.includes(name));
+    return (
+      !hasBodies(this.#graph) &&
+      readers.every((node) => node.opType === 'Reshape' && node.inputs[1] === name && node.inputs[0] !== name)
+    );
   }
 
   #node(
