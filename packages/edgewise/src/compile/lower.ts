@@ -176,6 +176,14 @@ class GraphWriter implements Lowering {
     const key = body ? `#${this.#counter.next}` : `${domain}.${opType}(${inputs.join()})${JSON.stringify(attrs)}`;
     const known = this.#known(key);
     if (known && known.length >= outputs) return known;
+    // A node of this graph that was asked for fewer outputs gets the others too, instead of being computed twice.
+    const at = known ? this.#nodes.findIndex((node) => node.outputs === known) : -1;
+    if (known && at >= 0) {
+      const names = [...known, ...Array.from({ length: outputs - known.length }, () => this.#fresh())];
+      this.#nodes[at] = { ...this.#nodes[at], outputs: names };
+      this.#emitted.set(key, names);
+      return names;
+    }
     const all: Record<string, OnnxAttr> = { ...attrs };
     if (body) all[body.attr] = { type: 'graph', value: this.#body(body) };
     const names = Array.from({ length: outputs }, () => this.#fresh());
