@@ -36,6 +36,7 @@ export interface Spec {
   readonly labelSmoothing: number;
   readonly augmentation?: Augmentation;
   readonly shuffle: boolean;
+  readonly normalize: boolean;
   /** Steps between measurements of the sharpness; 0 for never. */
   readonly sharpnessEvery: number;
   readonly trainer: Partial<TrainerOptions>;
@@ -97,6 +98,7 @@ export function spec(changes: Partial<Spec> = {}): Spec {
     dtype: 'float32',
     labelSmoothing: 0,
     shuffle: true,
+    normalize: true,
     sharpnessEvery: 0,
     trainer: {},
     ...changes,
@@ -119,7 +121,7 @@ export interface Place {
 export async function open(of: Spec, { store, checkpoint }: Place = {}): Promise<Run> {
   const { train, test } = of.data;
   const root = Key.fromSeed(of.seed);
-  const normalization = normalizationOf(train, 'dataset');
+  const normalization = of.normalize ? normalizationOf(train, 'dataset') : undefined;
   const { batchSize, augmentation, shuffle } = of;
   const batches = new Batches(train, { batchSize, key: root.split('data'), normalization, augmentation, shuffle });
   const network = new Network({
@@ -128,6 +130,7 @@ export async function open(of: Spec, { store, checkpoint }: Place = {}): Promise
     device: await cpu(),
     key: root.split('init'),
     dtype: of.dtype,
+    slots: Object.keys(of.optimizer.slots).length,
   });
   const optimizer = createOptimizer(
     of.optimizer,
