@@ -7,7 +7,7 @@ import type { Expression, Update } from './expression.ts';
 import { functions } from './functions.ts';
 import { fingerprint, type Plan, planUpdate, type Stage, specialize } from './plan.ts';
 import { simplify } from './simplify.ts';
-import type { VectorArray, VectorDType, VectorSpace } from './space.ts';
+import { bytesOf, type VectorArray, type VectorDType, type VectorSpace } from './space.ts';
 import { translate } from './translate.ts';
 import { encodeModule, type ImportedFunction } from './wasm.ts';
 
@@ -53,6 +53,12 @@ export class CompiledUpdate {
   constructor(update: Update, dtype: VectorDType) {
     this.plan = planUpdate(update);
     this.dtype = dtype;
+  }
+
+  /** Bytes of memory that one run reads and writes for each element, every condition open. */
+  get traffic(): number {
+    const streams = this.plan.stages.reduce((sum, { reads, writes }) => sum + reads.length + writes.length, 0);
+    return streams * bytesOf(this.dtype);
   }
 
   /** Size of the WebAssembly modules made so far. */

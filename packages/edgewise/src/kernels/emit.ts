@@ -12,6 +12,7 @@
 import type { Expression } from './expression.ts';
 import type { Stage, StageReduction } from './plan.ts';
 import { bytesOf, type VectorDType } from './space.ts';
+import { type ImportOf, INSTRUCTIONS, REGISTER, ValueWriter } from './values.ts';
 import { Code, op, simd, type, type ValueType } from './wasm.ts';
 
 export const SPAN_HEADER = 16;
@@ -26,36 +27,7 @@ export const globalsBytes = (stage: Stage, dtype: VectorDType): number =>
 export const spanBytes = (stage: Stage, dtype: VectorDType): number =>
   SPAN_HEADER + 16 * Math.ceil((stage.locals.length * bytesOf(dtype)) / 16);
 
-/** Index of a host function among the module's imports, adding it where new. */
-export type ImportOf = (name: string) => number;
-
-const REGISTER = 16;
 const [SPANS, END, GLOBALS, RESULTS] = [0, 1, 2, 3];
-
-/** Instructions [float32, float64] whose operands are in order on the stack. */
-const INSTRUCTIONS: Readonly<Record<string, readonly [number, number]>> = {
-  add: [228, 240],
-  sub: [229, 241],
-  mul: [230, 242],
-  div: [231, 243],
-  minimum: [232, 244],
-  maximum: [233, 245],
-  abs: [224, 236],
-  neg: [225, 237],
-  sqrt: [227, 239],
-  ceil: [103, 116],
-  floor: [104, 117],
-  round: [106, 148],
-  equal: [65, 71],
-  less: [67, 73],
-  greater: [68, 74],
-  lessEqual: [69, 75],
-  greaterEqual: [70, 76],
-  logicalAnd: [simd.and, simd.and],
-  logicalOr: [simd.or, simd.or],
-  logicalXor: [simd.xor, simd.xor],
-  logicalNot: [simd.not, simd.not],
-};
 
 /**
  * Registers computed in one turn of the loop. Passes that write are bound by memory or by the divider, and measured no
@@ -70,63 +42,43 @@ export function emitStage(stage: Stage, dtype: VectorDType, importOf: ImportOf):
 class StageWriter {
   readonly #stage: Stage;
   readonly #dtype: VectorDType;
-  readonly #importOf: ImportOf;
-  readonly #code: Code;
-  readonly #wide: boolean;
+  readonly #code = new Code(new Array<ValueType>(4).fill(type.i32));
+  readonly #values: ValueWriter;
   readonly #unroll: number;
-  /** Registers that hold the same value throughout: constants, globals, a span's numbers. */
-  readonly #fixed = new Map<Expression, number>();
-  readonly #constants = new Map<string, number>();
-  /** Address of each vector in the current span. */
-  readonly #address = new Map<string, number>();
-  readonly #accumulators: (readonly number[])[] = [];
-  /** How often each expression is read while one register of elements is computed. */
-  readonly #uses = new Map<Expression, number>();
-  /** Of the copy being written: registers of expressions read again later, and how often. */
-  #pending = new Map<Expression, { readonly local: number; left: number }>();
-  #offset = 0;
+  /** Of each reduction, for each register computed in one turn. */
+  readonly #accumulators: readonly (readonly number[])[];
+  /** Lanes that belong to the span, while the last register of one is written. */
   #mask: number | undefined;
 
   constructor(stage: Stage, dtype: VectorDType, importOf: ImportOf) {
     this.#stage = stage;
     this.#dtype = dtype;
-    this.#importOf = importOf;
-    this.#wide = dtype === 'float64';
     this.#unroll = unrollOf(stage);
-    this.#code = new Code(new Array<ValueType>(4).fill(type.i32));
-    for (const reduction of stage.reductions) for (const factor of factorsOf(reduction)) this.#countUses(factor);
-    for (const [, value] of stage.writes) this.#countUses(value);
-  }
-
-  #countUses(x: Expression): void {
-    const seen = this.#uses.get(x) ?? 0;
-    this.#uses.set(x, seen + 1);
-    if (seen === 0 && x.level === 'element') for (const arg of x.args) this.#countUses(arg);
+    const roots = [...stage.reductions.flatMap(factorsOf), ...stage.writes.map(([, value]) => value)];
+    this.#values = new ValueWriter(this.#code, dtype, roots, importOf);
+    this.#accumulators = stage.reductions.map(({ total }) =>
+      Array.from({ length: this.#unroll * this.#width(total.op) }, () => this.#code.local(type.v128)),
+    );
   }
 
   write(): Code {
     const code = this.#code;
     const { globals, locals, vectors, reductions } = this.#stage;
     const size = bytesOf(this.#dtype);
-    this.#prepareConstants();
-    for (const [i, x] of globals.entries()) this.#loadFixed(x, GLOBALS, globalsOffset(this.#stage) + i * size);
-    for (const vector of vectors) this.#address.set(vector, code.local(type.i32));
-    for (const { total } of reductions) this.#accumulators.push(this.#newAccumulators(total));
-    for (const x of locals) this.#fixed.set(x, code.local(type.v128));
+    this.#values.prepare();
+    for (const { total } of reductions) if (total.op !== 'sum') this.#values.constant(neutral(total.op));
+    for (const [i, x] of globals.entries()) this.#loadNumber(x, GLOBALS, globalsOffset(this.#stage) + i * size);
     const [count, tail] = [code.local(type.i32), code.local(type.i32)];
     const mask = code.local(type.v128);
 
     code.loop(() => {
-      vectors.forEach((vector, k) => {
+      for (const [k, vector] of vectors.entries()) {
         code.get(SPANS).scalarMemory(op.i32Load, 0, 2);
-        code
-          .get(GLOBALS)
-          .scalarMemory(op.i32Load, 4 * k, 2)
-          .op(op.i32Add)
-          .set(this.#address.get(vector)!);
-      });
+        code.get(GLOBALS).scalarMemory(op.i32Load, 4 * k, 2);
+        code.op(op.i32Add).set(this.#values.address(vector));
+      }
       code.get(SPANS).scalarMemory(op.i32Load, 8, 2).set(tail);
-      for (const [i, x] of locals.entries()) this.#loadFixed(x, SPANS, SPAN_HEADER + i * size);
+      for (const [i, x] of locals.entries()) this.#loadNumber(x, SPANS, SPAN_HEADER + i * size);
       this.#clearAccumulators();
 
       code.get(SPANS).scalarMemory(op.i32Load, 4, 2);
@@ -134,20 +86,17 @@ class StageWriter {
       code.tee(count);
       code.when(() => {
         code.loop(() => {
-          for (let copy = 0; copy < this.#unroll; copy++) this.#writeRegister(copy);
+          for (let register = 0; register < this.#unroll; register++) this.#writeRegister(register);
           this.#advance(this.#unroll);
           code.get(count).i32(1).op(op.i32Sub).tee(count);
         });
       });
 
-      code
-        .get(SPANS)
-        .scalarMemory(op.i32Load, 4, 2)
-        .i32(this.#unroll - 1)
-        .op(op.i32And);
+      code.get(SPANS).scalarMemory(op.i32Load, 4, 2);
+      code.i32(this.#unroll - 1).op(op.i32And);
       code.get(tail).i32(0).op(op.i32Ne, op.i32Add).tee(count);
       code.when(() => {
-        code.v128(new Array<number>(16).fill(0xff)).set(mask);
+        code.v128(new Array<number>(REGISTER).fill(0xff)).set(mask);
         code.loop(() => {
           code.get(count).i32(1).op(op.i32Eq).get(tail).i32(0).op(op.i32Ne, op.i32And);
           code.when(() => {
@@ -170,194 +119,55 @@ class StageWriter {
 
   /** Number of each element's lane, as int32 over its bytes. */
   #laneNumbers(): number[] {
-    const lanes = this.#wide ? [0, 0, 1, 1] : [0, 1, 2, 3];
+    const lanes = this.#values.wide ? [0, 0, 1, 1] : [0, 1, 2, 3];
     return lanes.flatMap((lane) => [lane, 0, 0, 0]);
   }
 
   #advance(registers: number): void {
-    for (const address of this.#address.values())
-      this.#code
-        .get(address)
-        .i32(registers * REGISTER)
-        .op(op.i32Add)
-        .set(address);
-  }
-
-  #loadFixed(x: Expression, base: number, offset: number): void {
-    const local = this.#fixed.get(x) ?? this.#code.local(type.v128);
-    this.#fixed.set(x, local);
-    this.#code
-      .get(base)
-      .memory(this.#wide ? simd.load64Splat : simd.load32Splat, offset, this.#wide ? 3 : 2)
-      .set(local);
-  }
-
-  #prepareConstants(): void {
-    for (const x of this.#uses.keys()) {
-      if (x.op === 'constant')
-        this.#fixed.set(x, x.bool ? this.#boolConstant(x.value !== 0) : this.#constant(x.value!));
-      if (x.op === 'sign') for (const value of [0, 1, -1]) this.#constant(value);
-      if (x.op === 'isFinite') this.#constant(Number.POSITIVE_INFINITY);
+    for (const vector of this.#stage.vectors) {
+      const address = this.#values.address(vector);
+      this.#code.get(address).i32(registers * REGISTER);
+      this.#code.op(op.i32Add).set(address);
     }
-    for (const { total } of this.#stage.reductions) if (total.op !== 'sum') this.#constant(neutral(total.op));
   }
 
-  #constant(value: number): number {
-    const key = Object.is(value, -0) ? '-0' : String(value);
-    const known = this.#constants.get(key);
-    if (known !== undefined) return known;
-    const local = this.#code.local(type.v128);
-    if (this.#wide) this.#code.f64(value).simd(simd.f64x2Splat).set(local);
-    else this.#code.f32(value).simd(simd.f32x4Splat).set(local);
-    this.#constants.set(key, local);
-    return local;
+  /** Loads one of the host's numbers into every lane. */
+  #loadNumber(x: Expression, base: number, offset: number): void {
+    const [opcode, align] = this.#values.wide ? [simd.load64Splat, 3] : [simd.load32Splat, 2];
+    this.#code.get(base).memory(opcode, offset, align).set(this.#values.fix(x));
   }
 
-  #boolConstant(value: boolean): number {
-    const local = this.#code.local(type.v128);
-    this.#code.v128(new Array<number>(16).fill(value ? 0xff : 0)).set(local);
-    return local;
-  }
-
-  /** Everything for the register of elements `copy` registers after the current address. */
-  #writeRegister(copy: number): void {
+  /** Everything for the register of elements this many registers after the current address. */
+  #writeRegister(register: number): void {
     const code = this.#code;
-    this.#offset = copy * REGISTER;
-    this.#pending = new Map();
+    this.#values.begin(register);
     for (const [i, reduction] of this.#stage.reductions.entries()) {
-      this.#accumulate(reduction, this.#accumulatorsOf(i, reduction.total, copy));
+      const width = this.#width(reduction.total.op);
+      this.#accumulate(reduction, this.#accumulators[i].slice(register * width, (register + 1) * width));
     }
     // All values first: a vector may be read by the value of another one.
     const values = this.#stage.writes.map(([name, value]) => {
       const local = code.local(type.v128);
-      this.#push(value);
+      this.#values.push(value);
       code.set(local);
       return [name, local] as const;
     });
     for (const [name, local] of values) {
-      code.get(this.#address.get(name)!).get(local);
-      if (this.#mask !== undefined)
-        code.get(this.#address.get(name)!).memory(simd.load, this.#offset, 4).get(this.#mask).simd(simd.bitselect);
-      code.memory(simd.store, this.#offset, 4);
+      this.#values.store(name, local, this.#mask);
       code.release(type.v128, local);
     }
   }
 
-  /** Leaves the value of `x` on the stack. */
-  #push(x: Expression): void {
-    const code = this.#code;
-    const fixed = this.#fixed.get(x);
-    if (fixed !== undefined) {
-      code.get(fixed);
-      return;
-    }
-    const pending = this.#pending.get(x);
-    if (pending) {
-      code.get(pending.local);
-      pending.left--;
-      if (pending.left === 0) code.release(type.v128, pending.local);
-      return;
-    }
-    this.#compute(x);
-    const left = this.#uses.get(x)! - 1;
-    if (left > 0) {
-      const local = code.local(type.v128);
-      code.tee(local);
-      this.#pending.set(x, { local, left });
-    }
-  }
-
-  #compute(x: Expression): void {
-    const code = this.#code;
-    const instruction = INSTRUCTIONS[x.op];
-    if (x.op === 'vector') {
-      code.get(this.#address.get(x.name!)!).memory(simd.load, this.#offset, 4);
-    } else if (instruction) {
-      for (const arg of x.args) this.#push(arg);
-      code.simd(instruction[this.#wide ? 1 : 0]);
-    } else if (x.op === 'where') {
-      const [condition, a, b] = x.args;
-      this.#push(a);
-      this.#push(b);
-      this.#push(condition);
-      code.simd(simd.bitselect);
-    } else if (x.op === 'isNaN') {
-      this.#withArg(x.args[0], (local) =>
-        code
-          .get(local)
-          .get(local)
-          .simd(this.#wide ? 72 : 66),
-      );
-    } else if (x.op === 'isFinite') {
-      this.#push(x.args[0]);
-      code.simd(this.#instruction('abs')).get(this.#constant(Number.POSITIVE_INFINITY)).simd(this.#instruction('less'));
-    } else if (x.op === 'sign') {
-      this.#withArg(x.args[0], (local) => {
-        const zero = this.#constant(0);
-        code.get(local).get(zero).simd(this.#instruction('greater')).get(this.#constant(1)).simd(simd.and);
-        code.get(local).get(zero).simd(this.#instruction('less')).get(this.#constant(-1)).simd(simd.and).simd(simd.or);
-        // NaN, unequal to itself, stays NaN.
-        code.get(local).get(local).get(local).simd(this.#instruction('equal')).simd(simd.bitselect);
-      });
-    } else {
-      this.#callByLane(x);
-    }
-  }
-
-  #instruction(name: string): number {
-    return INSTRUCTIONS[name][this.#wide ? 1 : 0];
-  }
-
-  #withArg(arg: Expression, use: (local: number) => void): void {
-    const local = this.#code.local(type.v128);
-    this.#push(arg);
-    this.#code.set(local);
-    use(local);
-    this.#code.release(type.v128, local);
-  }
-
-  /** A function SIMD lacks, called once an element in float64. */
-  #callByLane(x: Expression): void {
-    const code = this.#code;
-    const target = this.#importOf(x.op);
-    const args = x.args.map((arg) => {
-      const local = code.local(type.v128);
-      this.#push(arg);
-      code.set(local);
-      return local;
-    });
-    code.get(args[0]);
-    for (let lane = 0; lane < (this.#wide ? 2 : 4); lane++) {
-      for (const local of args) {
-        code.get(local).lane(this.#wide ? simd.f64x2ExtractLane : simd.f32x4ExtractLane, lane);
-        if (!this.#wide) code.op(op.f64PromoteF32);
-      }
-      code.call(target);
-      if (!this.#wide) code.op(op.f32DemoteF64);
-      code.lane(this.#wide ? simd.f64x2ReplaceLane : simd.f32x4ReplaceLane, lane);
-    }
-    for (const local of args) code.release(type.v128, local);
-  }
-
   /** Accumulators a register of elements needs: in float32, sums of its two halves in float64. */
   #width(name: string): number {
-    return name === 'sum' && !this.#wide ? 2 : 1;
-  }
-
-  #newAccumulators({ op: name }: Expression): number[] {
-    return Array.from({ length: this.#unroll * this.#width(name) }, () => this.#code.local(type.v128));
-  }
-
-  #accumulatorsOf(index: number, { op: name }: Expression, copy: number): readonly number[] {
-    const width = this.#width(name);
-    return this.#accumulators[index].slice(copy * width, (copy + 1) * width);
+    return name === 'sum' && !this.#values.wide ? 2 : 1;
   }
 
   #clearAccumulators(): void {
     this.#stage.reductions.forEach(({ total: { op: name } }, i) => {
       for (const local of this.#accumulators[i]) {
         if (name === 'sum') this.#code.v128(new Array<number>(16).fill(0));
-        else this.#code.get(this.#constant(neutral(name)));
+        else this.#code.get(this.#values.constant(neutral(name)));
         this.#code.set(local);
       }
     });
@@ -366,21 +176,21 @@ class StageWriter {
   #accumulate({ total: { op: name }, arg }: StageReduction, accumulators: readonly number[]): void {
     const code = this.#code;
     if (name !== 'sum') {
-      this.#push(arg);
+      this.#values.push(arg);
       if (this.#mask !== undefined)
         code
-          .get(this.#constant(neutral(name)))
+          .get(this.#values.constant(neutral(name)))
           .get(this.#mask)
           .simd(simd.bitselect);
       code
         .get(accumulators[0])
-        .simd(this.#instruction(name === 'max' ? 'maximum' : 'minimum'))
+        .simd(this.#values.instruction(name === 'max' ? 'maximum' : 'minimum'))
         .set(accumulators[0]);
       return;
     }
     const locals = factorsOf({ total: { op: name }, arg }).map((factor) => {
       const local = code.local(type.v128);
-      this.#push(factor);
+      this.#values.push(factor);
       if (this.#mask !== undefined) code.get(this.#mask).simd(simd.and);
       code.set(local);
       return local;
@@ -388,7 +198,7 @@ class StageWriter {
     accumulators.forEach((accumulator, half) => {
       for (const local of locals) {
         code.get(local);
-        if (this.#wide) continue;
+        if (this.#values.wide) continue;
         if (half === 1) code.get(local).shuffle([8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15]);
         code.simd(simd.promoteLow);
       }
@@ -407,11 +217,12 @@ class StageWriter {
   #storeTotals(): void {
     const code = this.#code;
     this.#stage.reductions.forEach(({ total: { op: name } }, i) => {
-      const combine = name === 'sum' ? INSTRUCTIONS.add[1] : this.#instruction(name === 'max' ? 'maximum' : 'minimum');
+      const combine =
+        name === 'sum' ? INSTRUCTIONS.add[1] : this.#values.instruction(name === 'max' ? 'maximum' : 'minimum');
       const total = code.local(type.v128);
       this.#pushTree(this.#accumulators[i], combine);
       code.set(total).get(RESULTS);
-      const narrow = name !== 'sum' && !this.#wide;
+      const narrow = name !== 'sum' && !this.#values.wide;
       const scalar =
         name === 'sum' ? op.f64Add : name === 'max' ? (narrow ? op.f32Max : op.f64Max) : narrow ? op.f32Min : op.f64Min;
       for (let lane = 0; lane < (narrow ? 4 : 2); lane++) {

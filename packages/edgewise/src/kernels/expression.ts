@@ -66,7 +66,13 @@ export class Builder {
     return this.#intern(`${op} ${name}`, (id) => ({ id, op, args: [], level, bool: false, tame, name }));
   }
 
+  /** A reduction to `level`; what a sum has as a factor at that level goes before it. */
   reduce(op: Reduction, arg: Expression, level: Level): Expression {
+    if (op === 'sum' && this.#regroup && arg.op === 'neg')
+      return this.apply('neg', this.reduce(op, arg.args[0], level));
+    if (op === 'sum' && this.#regroup && arg.op === 'mul' && rankOf(arg.args[1].level) <= rankOf(level)) {
+      return this.apply('mul', this.reduce(op, arg.args[0], level), arg.args[1]);
+    }
     return this.#intern(`${op}(${arg.id})${level}`, (id) => ({ id, op, args: [arg], level, bool: false, tame: false }));
   }
 

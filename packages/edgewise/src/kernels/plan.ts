@@ -22,7 +22,9 @@ export interface Stage {
   readonly reductions: readonly StageReduction[];
   /** New elements by vector name; none but in the last stage. */
   readonly writes: readonly (readonly [name: string, value: Expression])[];
-  /** Vectors read or written, by name. */
+  /** Vectors read, by name. */
+  readonly reads: readonly string[];
+  /** Vectors read or written. */
   readonly vectors: readonly string[];
   /** Host numbers that are the same for all elements. */
   readonly globals: readonly Expression[];
@@ -103,22 +105,19 @@ function times(
 }
 
 function makeStage(reductions: Stage['reductions'], writes: Stage['writes']): Stage {
-  const vectors = new Set<string>();
+  const reads = new Set<string>();
   const globals = new Set<Expression>();
   const locals = new Set<Expression>();
   const seen = new Set<Expression>();
   const visit = (x: Expression) => {
     if (seen.has(x)) return;
     seen.add(x);
-    if (x.op === 'vector') vectors.add(x.name!);
+    if (x.op === 'vector') reads.add(x.name!);
     else if (x.level === 'element') x.args.forEach(visit);
     else if (x.op !== 'constant') (x.level === 'global' ? globals : locals).add(x);
   };
   for (const { arg } of reductions) visit(arg);
-  for (const [name, value] of writes) {
-    visit(value);
-    vectors.add(name);
-  }
+  for (const [, value] of writes) visit(value);
   const parts = [...locals, ...reductions.map(({ total }) => total)].map((x) => x.level);
   const finest = parts.reduce<Level>(
     (level, part) => (rankOf(part) > rankOf(level) ? part : level),
@@ -127,7 +126,8 @@ function makeStage(reductions: Stage['reductions'], writes: Stage['writes']): St
   return {
     reductions,
     writes,
-    vectors: [...vectors].sort(),
+    reads: [...reads].sort(),
+    vectors: [...new Set([...reads, ...writes.map(([name]) => name)])].sort(),
     globals: [...globals],
     locals: [...locals],
     grain: finest,

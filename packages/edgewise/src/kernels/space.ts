@@ -13,7 +13,7 @@ const LINE = 64;
  * Vectors start at different places within a 4 KiB page: streams whose addresses agree in their low 12 bits contend for
  * the same cache sets and make loads wait for unrelated stores.
  */
-const STAGGER = 5 * LINE;
+const STAGGER = 11 * LINE;
 const COLOUR_PERIOD = 4096;
 
 export const bytesOf = (dtype: VectorDType): number => (dtype === 'float64' ? 8 : 4);

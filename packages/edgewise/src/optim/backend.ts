@@ -12,6 +12,16 @@ import {
 import type { ParamLayout } from '../params/layout.ts';
 import { ParamVector } from '../params/vector.ts';
 
+/** What an update costs. */
+export interface Cost {
+  /** Size of the WebAssembly code made so far. */
+  codeBytes(): number;
+  /** Passes over the vector. */
+  readonly stages: number;
+  /** Bytes read and written for each parameter. */
+  readonly traffic: number;
+}
+
 export interface Backend {
   /** Throws a ConfigError where `vector` is not in memory the backend can work on. */
   check(vector: ParamVector, what: string): void;
@@ -20,7 +30,7 @@ export interface Backend {
   bind(
     graphs: readonly [UpdateGraph, UpdateGraph],
     binding: Binding,
-  ): { readonly update: BoundUpdate; readonly codeBytes: () => number; readonly stages: number };
+  ): { readonly update: BoundUpdate; readonly cost: Cost };
 }
 
 /** Fused kernels over the memory of `space`. */
@@ -41,11 +51,12 @@ export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
     allocate: (layout) => parameterVector(space, layout, dtype),
     bind(graphs, binding) {
       const compiled = compileUpdate(graphs, dtype);
-      return {
-        update: compiled.bind(binding, space),
+      const cost = {
         codeBytes: () => compiled.codeBytes,
         stages: compiled.plan.stages.length,
+        traffic: compiled.traffic,
       };
+      return { update: compiled.bind(binding, space), cost };
     },
   };
 }
@@ -54,7 +65,10 @@ export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
 export const interpreterBackend: Backend = {
   check() {},
   allocate: (layout) => new ParamVector(layout, 'float64'),
-  bind: (graphs, binding) => ({ update: interpretUpdate(graphs[0], binding), codeBytes: () => 0, stages: 0 }),
+  bind: (graphs, binding) => ({
+    update: interpretUpdate(graphs[0], binding),
+    cost: { codeBytes: () => 0, stages: 0, traffic: 0 },
+  }),
 };
 
 /** A zeroed vector over `layout` in the memory of `space`, which kernels and ONNX Runtime use without a copy. */

@@ -19,18 +19,9 @@ export { type Assignment, assign, type Group, type Match, matching } from './gro
 export * from './hyperparameters.ts';
 export { clipFactor, correction, ema, globalNorm } from './math.ts';
 export type { MatrixEvaluator } from './matrices.ts';
-export {
-  bytesNeeded,
-  createOptimizer,
-  interpretOptimizer,
-  Optimizer,
-  type OptimizerSettings,
-  type OptimizerTarget,
-  type ScalarState,
-  type StepInputs,
-  type StepReport,
-} from './optimizer.ts';
+export { bytesNeeded, createOptimizer, interpretOptimizer, Optimizer } from './optimizer.ts';
 export { findOptimizer, optimizers } from './registry.ts';
 export * from './schedules.ts';
+export type { OptimizerSettings, OptimizerTarget, ScalarState, StepInputs, StepReport } from './settings.ts';
 export { sgd } from './sgd.ts';
 export { type ChangedGradient, changeGradient } from './wrap.ts';

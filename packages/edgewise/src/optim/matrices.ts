@@ -28,24 +28,37 @@ export class MatrixUpdate<H extends Schema> {
   readonly #context: Context<H>;
   readonly #rule: (s: RuleSymbols<H, string, string>) => Update<string, string>;
   readonly #vectors: Readonly<Record<string, ParamVector>>;
+  readonly #segments: readonly Segment[];
   readonly #evaluate: MatrixEvaluator;
   readonly #traced = new Map<string, TracedMatrix>();
+  #active: readonly number[] = [];
 
   constructor(
     context: Context<H>,
     rule: (s: RuleSymbols<H, string, string>) => Update<string, string>,
+    segments: readonly Segment[],
     vectors: Readonly<Record<string, ParamVector>>,
     evaluator: MatrixEvaluator = evaluate,
   ) {
     this.#context = context;
     this.#rule = rule;
+    this.#segments = segments;
     this.#vectors = vectors;
     this.#evaluate = evaluator;
   }
 
-  /** Updates the segments with these indices. */
-  async run(segments: readonly Segment[], indices: readonly number[]): Promise<void> {
-    for (const index of indices) await this.#update(segments[index], index);
+  /** The segments to update from now on, by index. */
+  activate(segments: readonly number[]): void {
+    this.#active = segments;
+  }
+
+  /** Numbers are read at each run. */
+  invalidate(): void {}
+
+  /** Runs the update, which refuses nothing: resolves to -1. */
+  async run(): Promise<number> {
+    for (const index of this.#active) await this.#update(this.#segments[index], index);
+    return -1;
   }
 
   async #update(segment: Segment, index: number): Promise<void> {

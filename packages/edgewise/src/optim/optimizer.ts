@@ -1,59 +1,26 @@
 /** @file An optimizer at work: a definition bound to parameters, gradient and state in memory. */
 import { ConfigError, EdgewiseError, nearest } from '../base/errors.ts';
-import { type BoundUpdate, NOMINALS, type VectorDType, VectorSpace } from '../kernels/index.ts';
+import { type BoundUpdate, type VectorDType, VectorSpace } from '../kernels/index.ts';
 import type { ParamLayout, Segment } from '../params/layout.ts';
 import type { ParamVector } from '../params/vector.ts';
-import { type Backend, interpreterBackend, wasmBackend } from './backend.ts';
-import type { OptimizerDefinition, Phase, SlotSpec, Stability } from './definition.ts';
+import { type Backend, type Cost, interpreterBackend, wasmBackend } from './backend.ts';
+import type { OptimizerDefinition, Stability } from './definition.ts';
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
 import { completeValues, type Schema, type Values } from './hyperparameters.ts';
-import { type MatrixEvaluator, MatrixUpdate } from './matrices.ts';
-import { extentsOf, NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
+import { NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
+import { type BoundPhase, bindPhases } from './phases.ts';
 import { writePreconditioner } from './preconditioner.ts';
-import { type Context, isEverywhere, type Rule, traceUpdate } from './trace.ts';
+import {
+  type OptimizerSettings,
+  type OptimizerTarget,
+  type ScalarState,
+  type StepInputs,
+  type StepReport,
+  slotsUnder,
+} from './settings.ts';
+import { type Context, isEverywhere } from './trace.ts';
 
-/** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
-export interface OptimizerSettings<H extends Schema = Schema> {
-  /** Hyper-parameters; those left out have the definition's defaults. */
-  readonly values?: Partial<Values<H>>;
-  /** Parameters with other hyper-parameters: no decay on biases, smaller rates in early layers. */
-  readonly groups?: readonly Group<H>[];
-  /** Parameters that no step touches. */
-  readonly frozen?: Match;
-}
-
-/** Memory an optimizer works on. */
-export interface OptimizerTarget {
-  /** Parameters; updated in place. */
-  readonly theta: ParamVector;
-  /** Gradient at the parameters, written by the caller before each step; the optimizer does not change it. */
-  readonly grad: ParamVector;
-  /** What computes phases over matrices; the reference interpreter by default. */
-  readonly matrices?: MatrixEvaluator;
-}
-
-/** What a step is told. */
-export interface StepInputs {
-  /** Learning rate in force, after the schedule; what the optimizer was set to where left out. */
-  readonly lr?: number;
-  /** Loss at the parameters, for rules that use it. */
-  readonly loss?: number;
-  /** Parameters without a gradient in this step, by name: they and their state are left alone, unlike those whose gradient is zero. */
-  readonly absent?: Iterable<string>;
-}
-
-/** What became of a step. */
-export interface StepReport {
-  /** False where the step was refused, which left everything as it was. */
-  readonly applied: boolean;
-  /** Why it was refused, as a clause. */
-  readonly refusal?: string;
-  /** Whether the rule's restart policy fired after the step. */
-  readonly restarted: boolean;
-}
-
-/** Numbers of an optimizer's state, exact; JSON keeps them to the bit except for non-finite ones. */
-export type ScalarState = Readonly<Record<string, readonly number[]>>;
+export type { OptimizerSettings, OptimizerTarget, ScalarState, StepInputs, StepReport } from './settings.ts';
 
 const APPLIED: StepReport = Object.freeze({ applied: true, restarted: false });
 const APPLIED_RESTARTED: StepReport = Object.freeze({ applied: true, restarted: true });
@@ -97,16 +64,6 @@ export function bytesNeeded<H extends Schema, S extends string, C extends string
   return VectorSpace.bytesFor(layout.size, dtype, 2 + slots.length) + 256 * layout.segments.length;
 }
 
-interface BoundPhase {
-  readonly evaluate: string | undefined;
-  readonly update: BoundUpdate | { run(): Promise<number> };
-  readonly when: BoundUpdate | undefined;
-  readonly undo: BoundUpdate | undefined;
-  /** Reasons of the update's guards, in order. */
-  readonly refusals: readonly string[];
-  readonly movesParameters: boolean;
-}
-
 export class Optimizer<H extends Schema = Schema, S extends string = string, C extends string = string> {
   readonly definition: OptimizerDefinition<H, S, C>;
   readonly layout: ParamLayout;
@@ -120,8 +77,6 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   #assignments: Assignment<H>[];
   #context: Context<H>;
   #phases: readonly BoundPhase[] = [];
-  #updates: { readonly update: BoundUpdate; readonly only: ReadonlySet<number> | undefined }[] = [];
-  #code: { readonly codeBytes: () => number; readonly stages: number }[] = [];
   /** Segments that are not frozen. */
   readonly #awake: readonly number[];
   /** Segments updated in the last step; those that are awake and not in `#absentKey`. */
@@ -180,12 +135,17 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Stages, that is passes over the vector, that a step takes. */
   get stages(): number {
-    return this.#code.reduce((sum, { stages }) => sum + stages, 0);
+    return this.#costs.reduce((sum, { stages }) => sum + stages, 0);
+  }
+
+  /** Bytes of memory that a step reads and writes for each parameter. */
+  get bytesPerParameter(): number {
+    return this.#costs.reduce((sum, { traffic }) => sum + traffic, 0);
   }
 
   /** Size of the WebAssembly code compiled so far: stages are compiled when they first run. */
   get codeBytes(): number {
-    return this.#code.reduce((sum, { codeBytes }) => sum + codeBytes(), 0);
+    return this.#costs.reduce((sum, cost) => sum + cost.codeBytes(), 0);
   }
 
   /** The learning rate used where a step is told none. */
@@ -232,16 +192,17 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    *   EdgewiseError where the rule {@link needsStepWith}.
    */
   step(inputs: StepInputs = {}): StepReport {
+    if (!this.#synchronous) {
+      throw new EdgewiseError(
+        `${this.definition.name}: a step evaluates further gradients or matrix products; call stepWith.`,
+      );
+    }
     this.#begin(inputs);
     for (let i = 0; i < this.#phases.length; i++) {
-      const phase = this.#phases[i];
-      if (phase.when && !this.#takesPlace(phase.when)) continue;
-      const refused = this.#synchronous ? phase.update.run() : undefined;
-      if (typeof refused !== 'number')
-        throw new EdgewiseError(
-          `${this.definition.name}: a step evaluates further gradients or matrix products; call stepWith.`,
-        );
-      if (refused >= 0) return this.#refuse(i, refused);
+      const { when, update } = this.#phases[i];
+      if (when && !this.#takesPlace(when)) continue;
+      const refused = update.run();
+      if (typeof refused === 'number' && refused >= 0) return this.#refuse(i, refused);
     }
     return this.#end();
   }
@@ -357,6 +318,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     if (!this.#started) this.#start();
   }
 
+  get #costs(): readonly Cost[] {
+    return this.#phases.flatMap(({ costs }) => costs);
+  }
+
   #takesPlace(when: BoundUpdate): boolean {
     when.run();
     return this.#numbers.at[WHEN][0] !== 0;
@@ -392,15 +357,15 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     if (key === this.#absentKey) return;
     this.#absentKey = key;
     this.#active = this.#awake.filter((i) => !away.has(i));
-    for (const { update, only } of this.#updates) update.activate(this.#activeIn(only));
+    this.#activate();
   }
 
-  #activeIn(only: ReadonlySet<number> | undefined): readonly number[] {
-    return only ? this.#active.filter((i) => only.has(i)) : this.#active;
+  #activate(): void {
+    for (const phase of this.#phases) phase.activate(this.#active);
   }
 
   #invalidate(): void {
-    for (const { update } of this.#updates) update.invalidate();
+    for (const phase of this.#phases) phase.invalidate();
   }
 
   #assign(values: Values<H>): Assignment<H>[] {
@@ -434,7 +399,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Traces the rule under the present settings and binds what comes out. */
   #build(): Context<H> {
-    const { phases }: OptimizerDefinition<H> = this.definition;
+    const { theta, grad, matrices } = this.#target;
     const context: Context<H> = {
       definition: this.definition,
       slots: Object.keys(this.slots),
@@ -442,76 +407,9 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       assignments: this.#assignments,
       answers: new Map(),
     };
-    const { theta, grad, matrices } = this.#target;
-    const vectors = { theta, grad, ...this.slots };
-    const binding = {
-      segments: this.#segments.map((segment) => ({
-        offset: segment.offset,
-        length: segment.length,
-        rows: extentsOf(segment).rows,
-      })),
-      vectors: Object.fromEntries(
-        Object.entries(vectors).map(([name, vector]) => [
-          name,
-          { byteOffset: vector.byteOffset, view: () => vector.data },
-        ]),
-      ),
-      scalars: this.#numbers.at,
-      results: this.#numbers.at,
-    };
-    this.#updates = [];
-    this.#code = [];
-    const bind = (rule: Rule<H>, only?: ReadonlySet<number>) => {
-      const [first, second] = NOMINALS.map((nominal) => traceUpdate(context, nominal, rule));
-      for (const name of Object.keys(first.graph.results)) this.#numbers.declareResult(name);
-      const { update, ...code } = this.#backend.bind([first.graph, second.graph], binding);
-      update.activate(this.#activeIn(only));
-      this.#updates.push({ update, only });
-      this.#code.push(code);
-      return {
-        update,
-        refusals: first.refusals.map(({ because }) => because),
-        movesParameters: 'theta' in first.graph.writes,
-      };
-    };
-    this.#phases = phases.map((phase: Phase<H, string, string>) => {
-      const { when, undo } = phase;
-      const only = this.#onlyOf(phase);
-      const condition = when && bind((s) => ({ when: when(s) })).update;
-      if (phase.over === 'matrices') {
-        const update = new MatrixUpdate(context, phase.update, vectors, matrices);
-        const run = () => update.run(this.#segments, this.#activeIn(only)).then(() => -1);
-        return {
-          evaluate: phase.evaluate,
-          update: { run },
-          when: condition,
-          undo: undo && bind(undo, only).update,
-          refusals: [],
-          movesParameters: true,
-        };
-      }
-      return {
-        evaluate: phase.evaluate,
-        ...bind(phase.update, only),
-        when: condition,
-        undo: undo && bind(undo, only).update,
-      };
-    });
+    this.#phases = bindPhases(context, this.#segments, { theta, grad, ...this.slots }, this.#backend, matrices);
+    this.#activate();
     this.#synchronous = !this.needsStepWith;
     return context;
   }
-
-  #onlyOf({ over, only }: Phase<H, string, string>): ReadonlySet<number> | undefined {
-    const chosen = only ?? (over === 'matrices' ? ({ shape }: Segment) => shape.length > 1 : undefined);
-    return chosen && new Set(this.#segments.flatMap((segment, i) => (chosen(segment) ? [i] : [])));
-  }
-}
-
-function slotsUnder<H extends Schema>(
-  { slots }: OptimizerDefinition<H>,
-  assignments: readonly Assignment<H>[],
-): string[] {
-  return Object.entries(slots).flatMap(([name, spec]: [string, SlotSpec<H>]) =>
-    assignments.some(({ values }) => spec.when?.(values) ?? true) ? [name] : [],
-  );
 }
