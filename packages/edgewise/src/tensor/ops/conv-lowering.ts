@@ -6,6 +6,7 @@ import { int, ints, type Lowering } from '../lowering.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import type { ConvAttrs } from './conv.ts';
+import { emitProduct } from './matmul-lowering.ts';
 
 export const lowerConv = (to: Lowering, [x, w]: readonly string[], { attrs }: Tensor<ConvAttrs>): string =>
   blockedConv(to, x, attrs, (block) => blockedFilter(to, w, attrs, block)) ?? to.node('Conv', [x, w], convNode(attrs));
@@ -174,14 +175,15 @@ function turnedFilter(to: Lowering, w: string, { w: [o, c, ...kernel] }: ConvAtt
   return to.node('Reshape', [moved, to.ints([c, o, ...inPlane(kernel, 1)])]);
 }
 
-export function lowerConvKernel(to: Lowering, [x, y]: readonly string[], { attrs }: Tensor<ConvAttrs>): string {
+export function lowerConvKernel(to: Lowering, [x, y]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string {
   const { w, strides, low, high, groups } = attrs;
   const plain = [...low, ...high].every((p) => p === 0) && strides.every((s) => s === 1);
   if (!plain || w.slice(2).some((extent) => extent > 1)) return kernelBySliding(to, x, y, attrs);
-  const matrices = ([n, channels, ...spatial]: Shape) => to.ints([n, groups, channels / groups, sizeOf(spatial)]);
-  const rows = to.node('Reshape', [y, matrices(attrs.y)]);
-  const columns = to.node('Reshape', [x, matrices(attrs.x)]);
-  const products = to.node('FusedMatMul', [rows, columns], { transB: int(1) }, { domain: 'com.microsoft' });
+  const matrices = ([n, channels, ...spatial]: Shape) => [n, groups, channels / groups, sizeOf(spatial)];
+  const [left, right] = [matrices(attrs.y), matrices(attrs.x)];
+  const rows = { name: to.node('Reshape', [y, to.ints(left)]), shape: left, transposed: false };
+  const columns = { name: to.node('Reshape', [x, to.ints(right)]), shape: right, transposed: true };
+  const products = emitProduct(to, rows, columns, dtype);
   return to.node('Reshape', [to.node('ReduceSum', [products, to.ints([0])], { keepdims: int(0) }), to.ints(w)]);
 }
 

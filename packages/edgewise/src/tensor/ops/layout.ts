@@ -1,6 +1,16 @@
 import { ShapeError } from '../../base/errors.ts';
 import { int, ints, type Lowering } from '../lowering.ts';
-import { broadcastShapes, broadcastStrides, checkShape, normalizeAxis, type Shape, sameShape, showShape, sizeOf, stridesOf } from '../shape.ts';
+import {
+  broadcastShapes,
+  broadcastStrides,
+  checkShape,
+  normalizeAxis,
+  type Shape,
+  sameShape,
+  showShape,
+  sizeOf,
+  stridesOf,
+} from '../shape.ts';
 import { commonDtype, constant, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
 import { sumTo } from './reduce.ts';
 
@@ -55,7 +65,8 @@ export function unsqueeze(x: Tensor, axis: number): Tensor {
 /** Removes `axis`, whose extent must be 1. */
 export function squeeze(x: Tensor, axis: number): Tensor {
   const at = normalizeAxis('squeeze', axis, x.rank);
-  if (x.shape[at] !== 1) throw new ShapeError(`squeeze: axis ${axis} of ${showShape(x.shape)} has extent ${x.shape[at]}, not 1.`);
+  if (x.shape[at] !== 1)
+    throw new ShapeError(`squeeze: axis ${axis} of ${showShape(x.shape)} has extent ${x.shape[at]}, not 1.`);
   return reshape(x, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)]);
 }
 
@@ -88,9 +99,12 @@ const invert = (permutation: readonly number[]) => permutation.map((_, axis) => 
 
 /** Axes in another order: axis i of the result is axis `permutation[i]` of x; reversed by default. */
 export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
-  const order = permutation?.map((axis) => normalizeAxis('transpose', axis, x.rank)) ?? [...Array(x.rank).keys()].reverse();
+  const order =
+    permutation?.map((axis) => normalizeAxis('transpose', axis, x.rank)) ?? [...Array(x.rank).keys()].reverse();
   if (order.length !== x.rank || new Set(order).size !== x.rank) {
-    throw new ShapeError(`transpose: ${showShape(order)} is not a permutation of the ${x.rank} axes of ${showShape(x.shape)}.`);
+    throw new ShapeError(
+      `transpose: ${showShape(order)} is not a permutation of the ${x.rank} axes of ${showShape(x.shape)}.`,
+    );
   }
   return order.every((axis, i) => axis === i) ? x : make(transposeOp, [x], { permutation: order });
 }
@@ -131,11 +145,16 @@ const concatOp: OpDef<ConcatAttrs> = {
     const [first] = inputs;
     for (const x of inputs) {
       if (x.rank !== first.rank || x.shape.some((extent, i) => i !== axis && extent !== first.shape[i])) {
-        throw new ShapeError(`concat: shapes ${inputs.map((t) => showShape(t.shape)).join(', ')} differ outside axis ${axis}.`);
+        throw new ShapeError(
+          `concat: shapes ${inputs.map((t) => showShape(t.shape)).join(', ')} differ outside axis ${axis}.`,
+        );
       }
     }
     const total = inputs.reduce((n, x) => n + x.shape[axis], 0);
-    return { dtype: commonDtype('concat', inputs), shape: first.shape.map((extent, i) => (i === axis ? total : extent)) };
+    return {
+      dtype: commonDtype('concat', inputs),
+      shape: first.shape.map((extent, i) => (i === axis ? total : extent)),
+    };
   },
   evaluate: (inputs, { axis }, type) => {
     const out = new Float64Array(sizeOf(type.shape));
@@ -143,7 +162,8 @@ const concatOp: OpDef<ConcatAttrs> = {
     let offset = 0;
     for (const x of inputs) {
       const run = sizeOf(x.shape.slice(axis));
-      for (let from = 0, to = offset; from < x.data.length; from += run, to += row) out.set(x.data.subarray(from, from + run), to);
+      for (let from = 0, to = offset; from < x.data.length; from += run, to += row)
+        out.set(x.data.subarray(from, from + run), to);
       offset += run;
     }
     return out;
@@ -211,28 +231,47 @@ const sliceOp: OpDef<SliceAttrs> = {
   lower: (to, [x], node) => {
     const { starts, sizes, steps } = node.attrs;
     const cut = starts.flatMap((_, axis) => (sizes[axis] === node.inputs[0].shape[axis] ? [] : [axis]));
-    const ends = starts.map((start, axis) => start + Math.max(0, (sizes[axis] - 1) * steps[axis] + 1) * Math.sign(sizes[axis]));
+    const ends = starts.map(
+      (start, axis) => start + Math.max(0, (sizes[axis] - 1) * steps[axis] + 1) * Math.sign(sizes[axis]),
+    );
     const pick = (list: readonly number[]) => to.ints(cut.map((axis) => list[axis]));
     return to.node('Slice', [x, pick(starts), pick(ends), to.ints(cut), pick(steps)]);
   },
   vjp: (node, g) => {
     const { starts, sizes, steps } = node.attrs;
-    const high = node.inputs[0].shape.map((extent, i) => extent - starts[i] - (sizes[i] === 0 ? 0 : (sizes[i] - 1) * steps[i] + 1));
+    const high = node.inputs[0].shape.map(
+      (extent, i) => extent - starts[i] - (sizes[i] === 0 ? 0 : (sizes[i] - 1) * steps[i] + 1),
+    );
     return [pad(g, { low: starts, high, interior: steps.map((step) => step - 1) })];
   },
   jvp: (node, [t]) => t && make(sliceOp, [t], node.attrs),
 };
 
 /** x[starts, starts + steps, ...] with `sizes[i]` elements along axis i; steps are 1 by default. */
-export function slice(x: Tensor, starts: readonly number[], sizes: readonly number[], steps: readonly number[] = sizes.map(() => 1)): Tensor {
+export function slice(
+  x: Tensor,
+  starts: readonly number[],
+  sizes: readonly number[],
+  steps: readonly number[] = sizes.map(() => 1),
+): Tensor {
   if (starts.length !== x.rank || sizes.length !== x.rank || steps.length !== x.rank) {
-    throw new ShapeError(`slice: ${showShape(x.shape)} has ${x.rank} axes, but starts, sizes and steps have ${starts.length}, ${sizes.length} and ${steps.length} entries.`);
+    throw new ShapeError(
+      `slice: ${showShape(x.shape)} has ${x.rank} axes, but starts, sizes and steps have ${starts.length}, ${sizes.length} and ${steps.length} entries.`,
+    );
   }
-  return sameShape(sizes, x.shape) ? x : make(sliceOp, [x], { starts: [...starts], sizes: [...sizes], steps: [...steps] });
+  return sameShape(sizes, x.shape)
+    ? x
+    : make(sliceOp, [x], { starts: [...starts], sizes: [...sizes], steps: [...steps] });
 }
 
 /** Elements `from` (inclusive) to `to` (exclusive) by `step` along one axis; negative ends count from the back. */
-export function sliceAxis(x: Tensor, axis: number, from: number, to: number = x.shape[normalizeAxis('slice', axis, x.rank)], step = 1): Tensor {
+export function sliceAxis(
+  x: Tensor,
+  axis: number,
+  from: number,
+  to: number = x.shape[normalizeAxis('slice', axis, x.rank)],
+  step = 1,
+): Tensor {
   const at = normalizeAxis('slice', axis, x.rank);
   const extent = x.shape[at];
   const [first, last] = [from < 0 ? from + extent : from, to < 0 ? to + extent : to];
@@ -253,7 +292,9 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
   const at = normalizeAxis('split', axis, x.rank);
   const sizes = typeof parts === 'number' ? new Array<number>(parts).fill(x.shape[at] / parts) : parts;
   if (sizes.some((n) => !Number.isInteger(n) || n < 0) || sizes.reduce((a, b) => a + b, 0) !== x.shape[at]) {
-    throw new ShapeError(`split: axis ${axis} of ${showShape(x.shape)} does not split into ${typeof parts === 'number' ? `${parts} equal parts` : showShape(parts)}.`);
+    throw new ShapeError(
+      `split: axis ${axis} of ${showShape(x.shape)} does not split into ${typeof parts === 'number' ? `${parts} equal parts` : showShape(parts)}.`,
+    );
   }
   let offset = 0;
   return sizes.map((n) => {
@@ -263,7 +304,8 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
 }
 
 /** One index along an axis, which disappears. */
-export const select = (x: Tensor, axis: number, index: number): Tensor => squeeze(sliceAxis(x, axis, index, index === -1 ? undefined : index + 1), axis);
+export const select = (x: Tensor, axis: number, index: number): Tensor =>
+  squeeze(sliceAxis(x, axis, index, index === -1 ? undefined : index + 1), axis);
 
 /** Elements added before (`low`), after (`high`) and between (`interior`) those of each axis; negative `low` and `high` crop. */
 export interface Padding {
@@ -284,7 +326,9 @@ const padOp: OpDef<PadAttrs> = {
   infer: ([x], { low, high, interior }) => {
     const shape = x.shape.map((extent, axis) => low[axis] + high[axis] + dilated(extent, interior[axis]));
     if (shape.some((extent) => extent < 0)) {
-      throw new ShapeError(`pad: low ${showShape(low)} and high ${showShape(high)} crop more than ${showShape(x.shape)} has.`);
+      throw new ShapeError(
+        `pad: low ${showShape(low)} and high ${showShape(high)} crop more than ${showShape(x.shape)} has.`,
+      );
     }
     return { dtype: x.dtype, shape };
   },
@@ -316,7 +360,9 @@ const padOp: OpDef<PadAttrs> = {
         if (extent > 0) trailing[axis] -= interior[axis];
       });
     }
-    return low.every((n) => n === 0) && trailing.every((n) => n === 0) ? source : to.node('Pad', [source, to.ints([...low, ...trailing]), fill]);
+    return low.every((n) => n === 0) && trailing.every((n) => n === 0)
+      ? source
+      : to.node('Pad', [source, to.ints([...low, ...trailing]), fill]);
   },
   vjp: (node, g) => [unpad(g, node)],
   jvp: (node, [t]) => t && make(padOp, [t], { ...node.attrs, value: 0 }),
@@ -332,7 +378,11 @@ function spread(to: Lowering, x: string, { inputs, attrs: { interior, value }, d
     const columns = shape[shape.length - 1];
     const image = to.node('Reshape', [x, to.ints([1, 1, sizeOf(shape) / columns, columns])]);
     const gaps = [interior.length > 1 ? interior[interior.length - 2] : 0, interior[interior.length - 1]];
-    const settings = { strides: ints(gaps.map((gap) => gap + 1)), output_padding: ints(gaps), kernel_shape: ints([1, 1]) };
+    const settings = {
+      strides: ints(gaps.map((gap) => gap + 1)),
+      output_padding: ints(gaps),
+      kernel_shape: ints([1, 1]),
+    };
     return to.node('Reshape', [to.node('ConvTranspose', [image, to.scalar(1, dtype, [1, 1, 1, 1])], settings), spaced]);
   }
   const cells = shape.flatMap((extent, axis) => (interior[axis] > 0 ? [extent, 1] : [extent]));
@@ -359,8 +409,15 @@ function unpad(g: Tensor, node: Tensor<PadAttrs>): Tensor {
 
 /** Surrounds and spreads x with `value` (0 by default). */
 export function pad(x: Tensor, { low, high, interior = low.map(() => 0) }: Padding, value = 0): Tensor {
-  if (low.length !== x.rank || high.length !== x.rank || interior.length !== x.rank || interior.some((gap) => gap < 0)) {
-    throw new ShapeError(`pad: ${showShape(x.shape)} wants ${x.rank} entries in low, high and interior (0 or more), but got ${showShape(low)}, ${showShape(high)}, ${showShape(interior)}.`);
+  if (
+    low.length !== x.rank ||
+    high.length !== x.rank ||
+    interior.length !== x.rank ||
+    interior.some((gap) => gap < 0)
+  ) {
+    throw new ShapeError(
+      `pad: ${showShape(x.shape)} wants ${x.rank} entries in low, high and interior (0 or more), but got ${showShape(low)}, ${showShape(high)}, ${showShape(interior)}.`,
+    );
   }
   if ([...low, ...high, ...interior].every((n) => n === 0)) return x;
   return make(padOp, [x], { low: [...low], high: [...high], interior: [...interior], value });

@@ -1,8 +1,8 @@
 import { ShapeError } from '../../base/errors.ts';
-import { int } from '../lowering.ts';
 import { broadcastShapes, broadcastStrides, showShape, sizeOf } from '../shape.ts';
 import { commonDtype, expectFloat, type MaybeTensor, make, type OpDef, type Tensor } from '../tensor.ts';
 import { addAll } from './elementwise.ts';
+import { emitProduct } from './matmul-lowering.ts';
 import { sumTo } from './reduce.ts';
 
 export interface MatmulAttrs {
@@ -44,20 +44,13 @@ export const matmulOp: OpDef<MatmulAttrs> = {
     }
     return out;
   },
-  lower: (to, [a, b], node) => {
-    const { transposeA, transposeB } = node.attrs;
-    const [x, y] = node.inputs;
-    const flags = { transA: int(transposeA ? 1 : 0), transB: int(transposeB ? 1 : 0) };
-    if (!transposeA && !transposeB) return to.node('MatMul', [a, b]);
-    if (x.rank === 2 && y.rank === 2) return to.node('Gemm', [a, b], flags);
-    if (node.dtype === 'float32' && hasFusedMatMul(to.provider)) return to.node('FusedMatMul', [a, b], flags, { domain: 'com.microsoft' });
-    const swap = (name: string, rank: number) => {
-      const perm = [...Array(rank).keys()];
-      [perm[rank - 2], perm[rank - 1]] = [rank - 1, rank - 2];
-      return to.node('Transpose', [name], { perm: { type: 'ints', value: perm } });
-    };
-    return to.node('MatMul', [transposeA ? swap(a, x.rank) : a, transposeB ? swap(b, y.rank) : b]);
-  },
+  lower: (to, [a, b], { inputs: [x, y], attrs, dtype }) =>
+    emitProduct(
+      to,
+      { name: a, shape: x.shape, transposed: attrs.transposeA },
+      { name: b, shape: y.shape, transposed: attrs.transposeB },
+      dtype,
+    ),
   vjp: (node, g, needed) => {
     const [a, b] = node.inputs;
     const { transposeA: ta, transposeB: tb } = node.attrs;
@@ -73,11 +66,11 @@ export const matmulOp: OpDef<MatmulAttrs> = {
   },
 };
 
-/** Providers whose product reads operands transposed; `onnx` stands for any runtime, which has standard operators only. */
-const hasFusedMatMul = (provider: string) => provider !== 'webgpu' && provider !== 'onnx';
-
 function lastTwo(x: Tensor, transposed: boolean): [number, number] {
-  if (x.rank < 2) throw new ShapeError(`matmul: ${showShape(x.shape)} is not a matrix or a batch of them; reshape it to rank 2 or more.`);
+  if (x.rank < 2)
+    throw new ShapeError(
+      `matmul: ${showShape(x.shape)} is not a matrix or a batch of them; reshape it to rank 2 or more.`,
+    );
   const [rows, columns] = x.shape.slice(-2);
   return transposed ? [columns, rows] : [rows, columns];
 }
@@ -99,12 +92,17 @@ function batchOffsets(shape: readonly number[], batch: readonly number[]): numbe
   });
 }
 
-const product = (a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean) => make(matmulOp, [a, b], { transposeA, transposeB });
+const product = (a: Tensor, b: Tensor, transposeA: boolean, transposeB: boolean) =>
+  make(matmulOp, [a, b], { transposeA, transposeB });
 
 /**
  * Matrix product over the last two axes, other axes broadcast as a batch.
  * `transposeA` and `transposeB` read that operand with its last two axes swapped, without a copy.
  */
-export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: Partial<MatmulAttrs> = {}): Tensor {
+export function matmul(
+  a: Tensor,
+  b: Tensor,
+  { transposeA = false, transposeB = false }: Partial<MatmulAttrs> = {},
+): Tensor {
   return product(a, b, transposeA, transposeB);
 }
