@@ -7,7 +7,7 @@ import { type Backend, type Cost, interpreterBackend, wasmBackend } from './back
 import type { OptimizerDefinition, Stability } from './definition.ts';
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
 import { completeValues, type Schema, type Values } from './hyperparameters.ts';
-import { NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
+import { extentsOf, NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
 import { type BoundPhase, bindPhases } from './phases.ts';
 import { writePreconditioner } from './preconditioner.ts';
 import {
@@ -61,7 +61,9 @@ export function bytesNeeded<H extends Schema, S extends string, C extends string
     definition,
     assign(definition.name, definition.hyperparameters, values, settings.groups ?? [], settings.frozen, layout),
   );
-  return VectorSpace.bytesFor(layout.size, dtype, 2 + slots.length) + 256 * layout.segments.length;
+  // Tables of kernels: rows of spans and totals, for each stage and each outcome of its conditions.
+  const rows = layout.segments.reduce((sum, segment) => sum + extentsOf(segment).rows, 0);
+  return VectorSpace.bytesFor(layout.size, dtype, 2 + slots.length) + 1024 * layout.segments.length + 64 * rows;
 }
 
 export class Optimizer<H extends Schema = Schema, S extends string = string, C extends string = string> {

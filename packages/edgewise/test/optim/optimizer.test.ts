@@ -393,3 +393,21 @@ test('what is needed can be reserved: nothing moves afterwards', () => {
   for (let k = 0; k < 3; k++) optimizer.step();
   expect(space.memory.buffer).toBe(buffer);
 });
+
+test('many tensors, groups and conditions stay within what was reserved', () => {
+  const many = new ParamLayout(
+    Array.from({ length: 120 }, (_, i) => ({ name: `p${i}`, shape: [3, 5], tags: [i % 2 === 0 ? 'even' : 'odd'] })),
+  );
+  const values = { maxGradNorm: 1, weightDecay: 0.1, movementBudget: 1e6 };
+  const groups: Group[] = [
+    { match: { tag: 'odd' }, lrScale: 0.5, values: { weightDecay: 0, betas: [0.9, 0.9, 0.9], eps: 1e-4 } },
+  ];
+  const definition = findOptimizer('adan');
+  const space = new VectorSpace({ reserve: bytesNeeded(definition, { values, groups }, many, 'float64') });
+  const { buffer } = space.memory;
+  const [theta, grad] = [parameterVector(space, many, 'float64'), parameterVector(space, many, 'float64')];
+  const optimizer = createOptimizer(definition, { values, groups }, { theta, grad, space });
+  grad.fill(0.1);
+  for (let k = 0; k < 6; k++) optimizer.step({ absent: k === 2 ? ['p3', 'p4'] : k === 4 ? ['p7'] : undefined });
+  expect(space.memory.buffer).toBe(buffer);
+});
