@@ -32,7 +32,7 @@ export async function openDevice(
   if (name === 'interpreter') return interpreter();
   const ort = await loadOrt();
   const device = ortDevice(ort, { provider: name, threads });
-  if (name !== 'cpu') await probe(device);
+  if (name !== 'cpu') await probe(name, device);
   return device;
 }
 
@@ -40,7 +40,10 @@ const isDeviceName = (name: string): name is DeviceName => deviceNames.some((kno
 
 async function loadOrt(): Promise<OrtModule> {
   try {
-    return await import('onnxruntime-node');
+    const ort = await import('onnxruntime-node');
+    // Whatever it would write to stderr it throws as well.
+    if (ort.env.logLevel === undefined || ort.env.logLevel === 'warning') ort.env.logLevel = 'fatal';
+    return ort;
   } catch (cause) {
     throw new DeviceError(
       "This needs the package 'onnxruntime-node', which could not be loaded; install it with `npm install onnxruntime-node`.",
@@ -49,18 +52,38 @@ async function loadOrt(): Promise<OrtModule> {
   }
 }
 
+const REMEDIES = {
+  webgpu: 'install a driver for Vulkan, Metal or Direct3D',
+  cuda: "install ONNX Runtime's CUDA files",
+} as const;
+
 /** Fails early, and in words, where a provider is compiled in but its driver or libraries are missing. */
-async function probe(device: Device): Promise<void> {
+async function probe(name: keyof typeof REMEDIES, device: Device): Promise<void> {
   const x = input('x', [2]);
   try {
+    if (name === 'webgpu' && process.platform === 'linux') requireVulkanLoader();
     const program = await device.compile([x], [add(x, 1)]);
     const [y] = await program.run(new Map([[x, Float32Array.of(1, 2)]]));
     await program.dispose();
     if (y[0] !== 2 || y[1] !== 3) throw new DeviceError(`it computed [1, 2] + 1 as [${y.join(', ')}]`);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DeviceError(`Device '${device.name}' is not available on this machine: ${reason} Use --device cpu.`, {
-      cause,
-    });
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const reason = message.replace(/^Device '\w+' cannot run this graph: /, '').replace(/\.$/, '');
+    throw new DeviceError(
+      `Device '${name}' is not available on this machine (${reason}); ${REMEDIES[name]}, or use device 'cpu'.`,
+      { cause },
+    );
+  }
+}
+
+/** The provider does without a loader as well, but not without writing to stderr what the one sentence of an error should say. */
+function requireVulkanLoader(): void {
+  const library = 'libvulkan.so.1';
+  try {
+    // Opens the library; that it is no module of Node's is noticed only where it was found.
+    process.dlopen({ exports: {} }, library);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    if (message.includes('cannot open shared object file')) throw new DeviceError(`there is no Vulkan, ${message}`);
   }
 }

@@ -35,7 +35,8 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
     graphOptimizationLevel: 'all',
     executionMode: 'sequential',
     interOpNumThreads: 1,
-    logSeverityLevel: 3,
+    // Errors are thrown; ONNX Runtime need not write them to stderr too.
+    logSeverityLevel: 4,
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
     ...options.session,
   };

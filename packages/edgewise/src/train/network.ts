@@ -13,6 +13,9 @@ import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Objective } from './objective.ts';
 
+/** Addresses of WebAssembly memory have 32 bits. */
+const MEMORY_LIMIT = 2 ** 32;
+
 /** Memory a batch is put into before a graph runs on it. */
 export interface BatchMemory {
   readonly x: Float32Array | Float64Array;
@@ -60,7 +63,7 @@ export class Network {
   /**
    * Allocates and initialises a network.
    * @param options.slots vectors of the parameters' size to set memory aside for, such as those of an optimizer; 4 by default.
-   * @throws ConfigError where the model has no parameters, or the device does not compute in `dtype`.
+   * @throws ConfigError where the model has no parameters or too many, or the device does not compute in `dtype`.
    */
   constructor(options: {
     model: Model;
@@ -87,11 +90,14 @@ export class Network {
     const layout = new ParamLayout(params);
     const bufferLayout = new ParamLayout(buffers);
     // Growing the memory later would detach the views that devices hold.
-    const reserve =
-      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) +
-      VectorSpace.bytesFor(bufferLayout.size, dtype, 2) +
-      kernelTables(layout);
-    this.space = new VectorSpace({ reserve });
+    const vectors =
+      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) + VectorSpace.bytesFor(bufferLayout.size, dtype, 2);
+    if (vectors > MEMORY_LIMIT) {
+      throw new ConfigError(
+        `Model '${model.name}' has ${layout.count} parameters, which take ${(vectors / 2 ** 30).toFixed(1)} GiB with gradient and ${slots} vectors of optimizer state, more than the 4 GiB of a WebAssembly memory; use a smaller model, an optimizer with less state, or float32.`,
+      );
+    }
+    this.space = new VectorSpace({ reserve: Math.min(MEMORY_LIMIT, vectors + kernelTables(layout)) });
     const vector = (of: ParamLayout) =>
       new ParamVector(of, dtype, this.space.memory, this.space.alloc(of.size, dtype).byteOffset);
     this.params = vector(layout);
@@ -220,7 +226,7 @@ export class Network {
  */
 function kernelTables({ segments }: ParamLayout): number {
   const rows = segments.reduce((total, { shape }) => total + (shape.length > 1 ? shape[0] : 1), 0);
-  return 2 ** 20 + 1024 * segments.length + 512 * rows;
+  return 2 ** 20 + 1024 * segments.length + 128 * rows;
 }
 
 interface RandomMemory extends RandomInput {
