@@ -1,13 +1,13 @@
 import { decomposed } from '../tensor/evaluate.ts';
 import { apply, type Tensor, topological } from '../tensor/tensor.ts';
 
-/** Rebuilds `outputs` bottom-up, replacing each node by what `rule` makes of it (its inputs already replaced). */
-export function rewrite(outputs: readonly Tensor[], rule: (node: Tensor) => Tensor): Tensor[] {
+/** Rebuilds `outputs` bottom-up, replacing each node by what `rule` makes of it (its inputs already replaced) and of what it was. */
+export function rewrite(outputs: readonly Tensor[], rule: (node: Tensor, original: Tensor) => Tensor): Tensor[] {
   const done = new Map<Tensor, Tensor>();
   for (const node of topological(outputs)) {
     const inputs = node.inputs.map((x) => done.get(x)!);
     const same = inputs.every((x, i) => x === node.inputs[i]);
-    done.set(node, rule(same ? node : apply(node.op, inputs, node.attrs)));
+    done.set(node, rule(same ? node : apply(node.op, inputs, node.attrs), node));
   }
   return outputs.map((output) => done.get(output)!);
 }

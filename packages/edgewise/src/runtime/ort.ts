@@ -1,6 +1,7 @@
 import type { InferenceSession, Tensor as OrtTensor, TensorConstructor } from 'onnxruntime-common';
 import { DeviceError } from '../base/errors.ts';
 import { expandComposites } from '../compile/expand.ts';
+import { fuse } from '../compile/fuse.ts';
 import { lowerToOnnx } from '../compile/lower.ts';
 import { simplify } from '../compile/simplify.ts';
 import { writeOnnx } from '../onnx/write.ts';
@@ -44,7 +45,7 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
     name: provider,
     floats: provider === 'cpu' ? ['float32', 'float64'] : ['float32'],
     compile: async (inputs, outputs) => {
-      const graph = simplify(expandComposites(outputs, provider));
+      const graph = fuse(simplify(expandComposites(outputs, provider)));
       const channelBlock = provider === 'cpu' ? await channelBlockOf(ort) : 1;
       const model = writeOnnx(lowerToOnnx(inputs, graph, { provider, channelBlock }));
       let session: InferenceSession;

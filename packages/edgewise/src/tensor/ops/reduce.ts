@@ -1,6 +1,6 @@
 import { ShapeError } from '../../base/errors.ts';
 import { int as intAttr, type Lowering } from '../lowering.ts';
-import { normalizeAxes, normalizeAxis, reducedShape, type Shape, showShape, sizeOf, stridesOf } from '../shape.ts';
+import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape, showShape, sizeOf, stridesOf } from '../shape.ts';
 import { constant, erase, expectFloat, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
 import { add, cast, div, equal, exp, isFinite, log, mul, sqrt, stopGradient, sub, where } from './elementwise.ts';
 import { expand, reshape, transpose } from './layout.ts';
@@ -226,7 +226,8 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
   const lead = x.rank - shape.length;
   const axes = x.shape.flatMap((extent, axis) => (axis < lead || (shape[axis - lead] === 1 && extent !== 1) ? [axis] : []));
   if (axes.length === 0) return x;
-  return reshape(sum(x, { axes, keepDims: true }), shape);
+  const dropped = reducedShape(x.shape, axes, false);
+  return sameShape(dropped, shape) ? sum(x, { axes }) : reshape(sum(x, { axes, keepDims: true }), shape);
 }
 
 /** log Σ exp(x) over `axes` (all by default), without overflow. */
