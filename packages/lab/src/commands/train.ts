@@ -58,35 +58,43 @@ export async function train(request: TrainRequest, terminal: Terminal): Promise<
   const folder = request.resume ?? request.out ?? defaultFolder(config, terminal.now());
   const live = new LiveTerminal(terminal.stream, { env: terminal.env, now: terminal.now });
   const made = await missingFolders(folder);
-  const store = await openRunStore(folder, { access: 'write' });
   try {
-    const checkpoint = await startingPoint(request, store);
-    const view = new View(live, config, terminal.now);
-    const session = await openSession({
-      config,
-      store,
-      checkpoint,
-      now: terminal.now,
-      onStep: (report) => view.step(report),
-    });
+    const store = await openRunStore(folder, { access: 'write' });
     try {
-      await describe(store, session);
-      view.begin(session, folder, checkpoint);
-      const result = await session.trainer.run(terminal.stop).catch((cause: unknown) => {
-        throw cause instanceof EdgewiseError ? new RunFailed(cause.message, { cause }) : cause;
-      });
-      await view.end(session, result, store, folder);
-      return result;
-    } catch (error) {
-      live.clear();
-      throw error;
+      return await trainIn(store, request, folder, live, terminal);
     } finally {
-      await session.dispose();
+      await store.close();
     }
   } finally {
-    await store.close();
     // A run that never began leaves nothing behind; a folder with anything in it stays.
     for (const path of made) await rmdir(path).catch(() => {});
+  }
+}
+
+async function trainIn(
+  store: RunStore,
+  request: TrainRequest,
+  folder: string,
+  live: LiveTerminal,
+  { now, stop }: Terminal,
+): Promise<TrainResult> {
+  const { config } = request;
+  const checkpoint = await startingPoint(request, store);
+  const view = new View(live, config, now);
+  const session = await openSession({ config, store, checkpoint, now, onStep: (report) => view.step(report) });
+  try {
+    await describe(store, session);
+    view.begin(session, folder, checkpoint);
+    const result = await session.trainer.run(stop).catch((cause: unknown) => {
+      throw cause instanceof EdgewiseError ? new RunFailed(cause.message, { cause }) : cause;
+    });
+    await view.end(session, result, store, folder);
+    return result;
+  } catch (error) {
+    live.clear();
+    throw error;
+  } finally {
+    await session.dispose();
   }
 }
 

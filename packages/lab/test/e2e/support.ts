@@ -22,18 +22,19 @@ export interface RunOptions {
   readonly cwd?: string;
   /** Called with everything printed so far, at the start (nothing) and whenever there is more. */
   readonly watch?: (stdout: string, child: ChildProcess) => void;
-  /** Limits the process, such as `['--max-old-space-size=200']`. */
-  readonly nodeFlags?: readonly string[];
+  /** Runs it as another user; takes root. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 /** Runs the command to its end. */
 export async function edgewise(
   cli: CompiledProgram,
   args: readonly (string | number)[],
-  { env, cwd, watch, nodeFlags = [] }: RunOptions = {},
+  { env, watch, ...where }: RunOptions = {},
 ): Promise<Ended> {
-  const child = spawn(process.execPath, [...nodeFlags, cli.path, ...args.map(String)], {
-    cwd,
+  const child = spawn(process.execPath, [cli.path, ...args.map(String)], {
+    ...where,
     env: { ...process.env, NO_COLOR: '1', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
