@@ -18,7 +18,9 @@ const rows = lines.map((text, row) => {
       for (const { 0: word, index } of part.matchAll(/\S+/g)) {
         const x = margin + (column + [...part.slice(0, index)].length) * cell;
         const length = [...word].length * cell;
-        spans.push(`<tspan x="${x.toFixed(1)}" textLength="${length.toFixed(1)}" lengthAdjust="spacingAndGlyphs"${style}>${escape(word)}</tspan>`);
+        spans.push(
+          `<tspan x="${x.toFixed(1)}" textLength="${length.toFixed(1)}" lengthAdjust="spacingAndGlyphs"${style}>${escape(word)}</tspan>`,
+        );
       }
     }
     column += [...part].length;
@@ -28,7 +30,13 @@ const rows = lines.map((text, row) => {
     at = match.index + match[0].length;
     const codes = match[1].split(';').map(Number);
     const color = codes.map((code) => colors[code]).find(Boolean);
-    style = color ? ` fill="${color}"` : codes.includes(2) ? ' fill="#7f848e"' : codes.includes(1) ? ' font-weight="bold"' : '';
+    style = color
+      ? ` fill="${color}"`
+      : codes.includes(2)
+        ? ' fill="#7f848e"'
+        : codes.includes(1)
+          ? ' font-weight="bold"'
+          : '';
   }
   emit(text.slice(at));
   width = Math.max(width, column);

@@ -58,7 +58,8 @@ function float16Bits(value: number): number {
   if (magnitude >= 65520) return sign | 0x7c00;
   if (magnitude < 2 ** -14) return sign | roundHalfEven(magnitude * 2 ** 24);
   const exponent = Math.floor(Math.log2(magnitude));
-  const corrected = 2 ** exponent > magnitude ? exponent - 1 : 2 ** (exponent + 1) <= magnitude ? exponent + 1 : exponent;
+  const corrected =
+    2 ** exponent > magnitude ? exponent - 1 : 2 ** (exponent + 1) <= magnitude ? exponent + 1 : exponent;
   const mantissa = roundHalfEven((magnitude / 2 ** corrected - 1) * 1024);
   return sign | (((corrected + 15) << 10) + mantissa);
 }

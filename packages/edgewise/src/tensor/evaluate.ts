@@ -40,10 +40,15 @@ function compute(tensor: Tensor, known: Map<Tensor, Values>): Values {
   const { op, inputs, attrs, shape, dtype } = tensor;
   if (isA(tensor, constantOp)) {
     const values = constantValues(tensor)!;
-    return { dtype, shape, data: values.length === 1 ? new Float64Array(sizeOf(shape)).fill(values[0]) : Float64Array.from(values) };
+    return {
+      dtype,
+      shape,
+      data: values.length === 1 ? new Float64Array(sizeOf(shape)).fill(values[0]) : Float64Array.from(values),
+    };
   }
   const name = inputName(tensor);
-  if (name !== undefined) throw new EdgewiseError(`evaluate: input '${name}' ${showShape(shape)} was given no value; pass one for it.`);
+  if (name !== undefined)
+    throw new EdgewiseError(`evaluate: input '${name}' ${showShape(shape)} was given no value; pass one for it.`);
   if (op.evaluate) {
     const data = op.evaluate(
       inputs.map((x) => known.get(x)!),
@@ -56,14 +61,18 @@ function compute(tensor: Tensor, known: Map<Tensor, Values>): Values {
     const data = valueOf(op.decompose(inputs, attrs), known).data;
     return { dtype, shape, data };
   }
-  throw new EdgewiseError(`evaluate: op '${op.name}' has neither a reference kernel nor a decomposition; define one of them.`);
+  throw new EdgewiseError(
+    `evaluate: op '${op.name}' has neither a reference kernel nor a decomposition; define one of them.`,
+  );
 }
 
 /** The op's decomposition, checked to have the type the op promises. */
 export function decomposed(tensor: Tensor): Tensor | undefined {
   const result = tensor.op.decompose?.(tensor.inputs, tensor.attrs);
   if (result && (result.dtype !== tensor.dtype || !sameShape(result.shape, tensor.shape))) {
-    throw new ShapeError(`${tensor.op.name}: its decomposition has type ${result.dtype}${showShape(result.shape)}, not ${tensor.dtype}${showShape(tensor.shape)}.`);
+    throw new ShapeError(
+      `${tensor.op.name}: its decomposition has type ${result.dtype}${showShape(result.shape)}, not ${tensor.dtype}${showShape(tensor.shape)}.`,
+    );
   }
   return result;
 }

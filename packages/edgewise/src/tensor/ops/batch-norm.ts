@@ -41,7 +41,7 @@ function expectChannels(op: string, x: Tensor, vectors: readonly Tensor[]): void
 }
 
 /** a x + b with a and b [C]. One pass over memory where the provider has one. */
-const channelAffineOp: OpDef<object> = {
+export const channelAffineOp: OpDef<object> = {
   name: 'channelAffine',
   infer: ([x, a, b]) => {
     expectChannels('channelAffine', x, [a, b]);

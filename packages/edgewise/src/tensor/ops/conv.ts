@@ -1,7 +1,8 @@
 import { ShapeError } from '../../base/errors.ts';
 import { type Shape, showShape, sizeOf, stridesOf } from '../shape.ts';
 import { commonDtype, expectFloat, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
-import { lowerConv, lowerConvInput, lowerConvKernel } from './conv-lowering.ts';
+import { lowerConvKernel } from './conv-kernel-lowering.ts';
+import { lowerConv, lowerConvInput } from './conv-lowering.ts';
 import { convByTaps, convInputByTaps, convKernelByTaps } from './conv-taps.ts';
 import { addAll } from './elementwise.ts';
 

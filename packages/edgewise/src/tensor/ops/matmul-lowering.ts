@@ -14,6 +14,14 @@ export function emitProduct(to: Lowering, a: Factor, b: Factor, dtype: string): 
   return turnedProduct(to, a, b, dtype) ?? plainProduct(to, a, b, dtype);
 }
 
+/** Emits a · b + c for matrices a and b and a c that broadcasts to the product. */
+export function emitProductPlus(to: Lowering, a: Factor, b: Factor, c: string, dtype: string): string {
+  const turned = turnedProduct(to, a, b, dtype);
+  if (turned !== undefined) return to.node('Add', [turned, c]);
+  const flags = { transA: int(a.transposed ? 1 : 0), transB: int(b.transposed ? 1 : 0) };
+  return to.node('Gemm', [a.name, b.name, c], flags);
+}
+
 /** Providers whose product reads operands transposed; `onnx` stands for any runtime, which has standard operators only. */
 const hasFusedMatMul = (provider: string) => provider !== 'webgpu' && provider !== 'onnx';
 

@@ -5,7 +5,7 @@ import { constant, erase, expectFloat, make, type OpDef, type Tensor, type Value
 import { add, cast, div, equal, exp, isFinite, log, mul, sqrt, stopGradient, sub, where } from './elementwise.ts';
 import { expand, reshape, transpose } from './layout.ts';
 
-interface ReduceAttrs {
+export interface ReduceAttrs {
   /** Sorted, non-negative. */
   readonly axes: readonly number[];
   readonly keepDims: boolean;
@@ -58,7 +58,7 @@ function withKeptDims(reduced: Tensor, node: Tensor<ReduceAttrs>): Tensor {
   return reshape(reduced, reducedShape(node.inputs[0].shape, node.attrs.axes, true));
 }
 
-const sumOp: OpDef<ReduceAttrs> = {
+export const sumOp: OpDef<ReduceAttrs> = {
   name: 'sum',
   infer: inferReduce('sum'),
   evaluate: ([x], attrs) => fold(x, attrs, 0, (total, value) => total + value),
