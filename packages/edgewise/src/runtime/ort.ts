@@ -45,8 +45,8 @@ export function ortDevice(ort: OrtModule, options: OrtOptions): Device {
     name: provider,
     floats: provider === 'cpu' ? ['float32', 'float64'] : ['float32'],
     compile: async (inputs, outputs) => {
-      const graph = fuse(simplify(expandComposites(outputs, provider)));
       const channelBlock = provider === 'cpu' ? await channelBlockOf(ort) : 1;
+      const graph = fuse(simplify(expandComposites(outputs, provider)), { provider, channelBlock });
       const model = writeOnnx(lowerToOnnx(inputs, graph, { provider, channelBlock }));
       let session: InferenceSession;
       try {

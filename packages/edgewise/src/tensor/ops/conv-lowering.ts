@@ -2,6 +2,7 @@
  * @file How convolutions and their input gradients become ONNX nodes that ONNX Runtime's CPU provider executes fast. What was
  * tried and measured is in docs/decisions/0004-convolution-gradients.md.
  */
+import type { DType } from '../dtype.ts';
 import { int, ints, type Lowering, string } from '../lowering.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -33,7 +34,10 @@ export const lowerConvEnding = (
   { attrs }: Tensor<ConvAttrs & { readonly relu: boolean }>,
 ): string => emit(to, directConv(to, x, w, attrs), { bias, relu: attrs.relu });
 
-export function lowerConvInput(to: Lowering, [y, w]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string {
+export const lowerConvInput = (to: Lowering, [y, w]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string =>
+  emitInput(to, y, w, attrs, dtype);
+
+function emitInput(to: Lowering, y: string, w: string, attrs: ConvAttrs, dtype: DType): string {
   const seen = withoutUnseen(to, y, attrs);
   if (seen === undefined) return to.node('Expand', [to.scalar(0, dtype), to.ints(attrs.x)]);
   const direct = directInput(to, seen.y, w, seen.attrs);
@@ -55,9 +59,9 @@ export function lowerConvPair(
   const [first, second] = [direct(a, w), direct(a2, w2)];
   const sum = first && emitBlocked(to, first);
   if (second && sum !== undefined) return unblocked(to, emitBlocked(to, second, {}, sum)!, second.attrs.y);
-  const lower = of === 'conv' ? lowerConv : lowerConvInput;
-  const alone = { ...node, attrs } as Tensor<ConvAttrs>;
-  return to.node('Add', [lower(to, [a, w], alone), lower(to, [a2, w2], alone)]);
+  const alone = (image: string, kernel: string) =>
+    of === 'conv' ? emit(to, directConv(to, image, kernel, attrs)) : emitInput(to, image, kernel, attrs, node.dtype);
+  return to.node('Add', [alone(a, w), alone(a2, w2)]);
 }
 
 const directConv = (to: Lowering, image: string, w: string, attrs: ConvAttrs): Direct => ({
