@@ -45,24 +45,10 @@ export async function sharpness(options: SharpnessOptions): Promise<Probe> {
       `The sharpness probe wants ${examples} examples; data set '${name}' has ${count}, give 1 to ${count}.`,
     );
   }
-  const size = chunkOf(examples);
   const objective = network.objective.name === 'crossEntropy' ? crossEntropyObjective() : network.objective;
-  const chunks = Array.from({ length: examples / size }, (_, chunk) => {
-    const indices = Uint32Array.from({ length: size }, (_, i) => chunk * size + i);
-    const x =
-      network.dtype === 'float64'
-        ? new Float64Array(size * batches.inputSize)
-        : new Float32Array(size * batches.inputSize);
-    const answers = size * batches.targetSize;
-    const y =
-      batches.dataset.kind === 'classification'
-        ? new Int32Array(answers)
-        : network.dtype === 'float64'
-          ? new Float64Array(answers)
-          : new Float32Array(answers);
-    batches.fillExamples(indices, x, y);
-    return network.probeLoss(size, { x, y }, objective);
-  });
+  const chunks = fixedChunks(network, batches, examples).map(({ size, ...memory }) =>
+    network.probeLoss(size, memory, objective),
+  );
   const operator = await hessian({
     device: network.device,
     loss: chunks[0].loss,
@@ -169,8 +155,29 @@ function scaled(operator: LinearOperator, diagonal: ParamVector): LinearOperator
   };
 }
 
-/** The largest divisor of `examples` up to 1000: products run on chunks of this size, which bounds the memory they need. */
-function chunkOf(examples: number): number {
-  for (let size = Math.min(examples, 1000); size > 1; size--) if (examples % size === 0) return size;
-  return 1;
+/** Products run on chunks of at most so many examples, which bounds the memory they need. */
+const CHUNK = 1000;
+
+/**
+ * The first `examples` in chunks of equal size. Where they do not come out even, the last chunk is filled up with first examples that have no share in
+ * the mean, and every other example one that makes the mean over chunks the mean over examples.
+ */
+function fixedChunks({ dtype }: Network, batches: Batches, examples: number) {
+  const count = Math.ceil(examples / CHUNK);
+  const size = Math.ceil(examples / count);
+  const floats = (length: number) => (dtype === 'float64' ? new Float64Array(length) : new Float32Array(length));
+  return Array.from({ length: count }, (_, chunk) => {
+    const numbers = Uint32Array.from({ length: size }, (_, i) => chunk * size + i);
+    const x = floats(size * batches.inputSize);
+    const answers = size * batches.targetSize;
+    const y = batches.dataset.kind === 'classification' ? new Int32Array(answers) : floats(answers);
+    batches.fillExamples(
+      numbers.map((number) => number % examples),
+      x,
+      y,
+    );
+    if (count * size === examples) return { size, x, y };
+    const share = floats(size).map((_, i) => (numbers[i] < examples ? count / examples : 0));
+    return { size, x, y, share };
+  });
 }

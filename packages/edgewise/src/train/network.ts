@@ -8,9 +8,10 @@ import { ParamLayout } from '../params/layout.ts';
 import { type FloatDType, initialize, ParamVector } from '../params/vector.ts';
 import type { Device, Feeds, Program } from '../runtime/device.ts';
 import { allocate, type TypedArray } from '../tensor/dtype.ts';
+import { mul } from '../tensor/ops/elementwise.ts';
 import { mean, sum } from '../tensor/ops/reduce.ts';
 import type { Shape } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { input, type Tensor } from '../tensor/tensor.ts';
 import type { Objective } from './objective.ts';
 
 /** Addresses of WebAssembly memory have 32 bits. */
@@ -180,10 +181,15 @@ export class Network {
   }
 
   /**
-   * The mean loss on one fixed batch as a graph of the parameters alone, for probes: everything but the weights is fed from `memory`.
-   * Evaluation mode, so that the loss is a function of the weights.
+   * The loss on one fixed batch as a graph of the parameters alone, for probes: everything but the weights is fed from memory.
+   * Evaluation mode, so that the loss is a function of the weights. The mean over the batch, or with `memory.share` the sum of each
+   * example's loss times its share.
    */
-  probeLoss(batch: number, memory: BatchMemory, objective: Objective = this.objective): { loss: Tensor; feeds: Feeds } {
+  probeLoss(
+    batch: number,
+    memory: BatchMemory & { readonly share?: Float32Array | Float64Array },
+    objective: Objective = this.objective,
+  ): { loss: Tensor; feeds: Feeds } {
     const traced = trace(this.model, { batch, training: false, dtype: this.dtype });
     const target = objective.target(batch, this.dtype);
     const feeds = new Map<Tensor, TypedArray>([
@@ -191,7 +197,10 @@ export class Network {
       [target, memory.y],
     ]);
     for (const { name, symbol } of traced.buffers) feeds.set(symbol, this.buffers.view(name));
-    return { loss: mean(objective.losses(traced.output, target)), feeds };
+    const losses = objective.losses(traced.output, target);
+    if (!memory.share) return { loss: mean(losses), feeds };
+    const share = input('share', [batch], this.dtype);
+    return { loss: sum(mul(losses, share)), feeds: feeds.set(share, memory.share) };
   }
 
   /** Memory of every parameter, in the order of {@link symbols}. */

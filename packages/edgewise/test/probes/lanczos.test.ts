@@ -19,7 +19,9 @@ function withSpectrum(values: readonly number[], seed: number): number[][] {
   const u = Float64Array.from({ length: n }, (_, i) => Math.sin(seed + 1.7 * i) + 0.1);
   const s = dot(u, u);
   const h = (i: number, j: number) => (i === j ? 1 : 0) - (2 * u[i] * u[j]) / s;
-  return values.map((_, i) => values.map((_, j) => values.reduce((sum, value, k) => sum + h(i, k) * value * h(j, k), 0)));
+  return values.map((_, i) =>
+    values.map((_, j) => values.reduce((sum, value, k) => sum + h(i, k) * value * h(j, k), 0)),
+  );
 }
 
 describe('tridiagonalEigen', () => {
@@ -30,13 +32,16 @@ describe('tridiagonalEigen', () => {
   });
 
   test('eigenpairs of random matrices satisfy T v = λ v and are orthonormal', () => {
-    const entries = (n: number) => fc.array(fc.double({ min: -3, max: 3, noNaN: true }), { minLength: n, maxLength: n });
+    const entries = (n: number) =>
+      fc.array(fc.double({ min: -3, max: 3, noNaN: true }), { minLength: n, maxLength: n });
     const matrix = fc.integer({ min: 1, max: 12 }).chain((n) => fc.tuple(entries(n), entries(Math.max(0, n - 1))));
     fc.assert(
       fc.property(matrix, ([d, e]) => {
         const { values, vectors } = tridiagonalEigen(d, e);
         vectors.forEach((v, i) => {
-          const tv = v.map((x, k) => d[k] * x + (k > 0 ? e[k - 1] * v[k - 1] : 0) + (k < d.length - 1 ? e[k] * v[k + 1] : 0));
+          const tv = v.map(
+            (x, k) => d[k] * x + (k > 0 ? e[k - 1] * v[k - 1] : 0) + (k < d.length - 1 ? e[k] * v[k + 1] : 0),
+          );
           tv.forEach((x, k) => expect(Math.abs(x - values[i] * v[k])).toBeLessThan(1e-12));
           vectors.forEach((w, j) => expect(Math.abs(dot(v, w) - (i === j ? 1 : 0))).toBeLessThan(1e-12));
         });
@@ -81,14 +86,22 @@ describe('lanczos', () => {
   });
 
   test('stops where the Krylov space ends', async () => {
-    const identity = dense([[2, 0, 0], [0, 2, 0], [0, 0, 2]]);
+    const identity = dense([
+      [2, 0, 0],
+      [0, 2, 0],
+      [0, 0, 2],
+    ]);
     const { eigenvalue, products } = await lanczos(identity, { start: Float64Array.of(1, 2, 3), steps: 3 });
     expect([eigenvalue, products]).toEqual([2, 1]);
   });
 
   test('bad input is refused in words', async () => {
-    await expect(lanczos(dense(matrix), { start: new Float64Array(3), steps: 2 })).rejects.toThrow('3 entries, but the operator acts on 8');
-    await expect(lanczos(dense(matrix), { start: new Float64Array(8), steps: 2 })).rejects.toThrow('zero or not finite');
+    await expect(lanczos(dense(matrix), { start: new Float64Array(3), steps: 2 })).rejects.toThrow(
+      '3 entries, but the operator acts on 8',
+    );
+    await expect(lanczos(dense(matrix), { start: new Float64Array(8), steps: 2 })).rejects.toThrow(
+      'zero or not finite',
+    );
     await expect(lanczos(dense(matrix), { start, steps: 0 })).rejects.toThrow('at least 1');
     await expect(lanczos(dense([[Number.NaN]]), { start: Float64Array.of(1), steps: 1 })).rejects.toThrow('not finite');
   });
