@@ -136,6 +136,6 @@ export function channelSumParts<T>(
 
 /** Each element of v [C] as often as a block has elements. */
 function repeated(to: Lowering, v: string, channels: number, block: number, shape: Shape): string {
-  const column = to.node('Reshape', [v, to.ints([channels, 1])]);
-  return to.node('Reshape', [to.node('Expand', [column, to.ints([channels, block])]), to.ints(shape)]);
+  const source = BigInt64Array.from({ length: channels * block }, (_, i) => BigInt(Math.floor(i / block)));
+  return to.node('Gather', [v, to.tensor(source, 'int64', shape)], { axis: int(0) });
 }

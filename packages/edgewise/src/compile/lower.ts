@@ -71,6 +71,9 @@ const valueInfo = (name: string, { dtype, shape }: { dtype: DType; shape: Shape 
   dims: shape,
 });
 
+/** Constants up to this size are compared, and written once. */
+const sharedBytes = 4096;
+
 /** What lowerings may ask about where the graph will run. */
 type Target = Pick<Lowering, 'provider' | 'channelBlock'>;
 
@@ -205,7 +208,7 @@ class GraphWriter implements Lowering {
 
   tensor(data: TypedArray, dtype: DType, shape: Shape): string {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    const key = `tensor ${dtype} ${shape.join()} ${bytes.length <= 64 ? bytes.join() : `#${this.#counter.next}`}`;
+    const key = `tensor ${dtype} ${shape.join()} ${bytes.length <= sharedBytes ? bytes.join() : `#${this.#counter.next}`}`;
     const known = this.#known(key);
     if (known) return known[0];
     const name = this.#fresh();
