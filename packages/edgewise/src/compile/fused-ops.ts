@@ -8,7 +8,7 @@ import { type MatmulAttrs, matmul, matmulOp } from '../tensor/ops/matmul.ts';
 import { emitProductPlus } from '../tensor/ops/matmul-lowering.ts';
 import { type ReduceAttrs, sum } from '../tensor/ops/reduce.ts';
 import { reducedShape, type Shape, sizeOf } from '../tensor/shape.ts';
-import { make, type OpDef, type Tensor } from '../tensor/tensor.ts';
+import { make, type OpDef, type Tensor, uniformValue } from '../tensor/tensor.ts';
 
 /** a · b + c for matrices a and b and a c that broadcasts to the product: inputs (a, b, c). */
 export const gemmOp: OpDef<MatmulAttrs> = {
@@ -101,21 +101,26 @@ export const channelSumOp: OpDef<ChannelSumAttrs> = {
     const total = terms.map(({ x, a }) => mul(x, over(a))).reduce((left, right) => add(left, right));
     return attrs.relu ? relu(add(total, over(bias))) : add(total, over(bias));
   },
-  lower: (to, names, { inputs: [{ shape }], attrs }) => {
+  lower: (to, names, { inputs, attrs, dtype }) => {
     // Each term is a depthwise convolution of one tap in the blocked layout, which adds to what is there and ends in ReLU. The
     // tensor is read as if its blocks were neighbouring positions of one channel, so nothing is reordered.
     const block = to.channelBlock;
+    const { shape } = inputs[0];
     const [n, channels] = shape;
     const blocked = to.ints([n, channels * block, sizeOf(shape.slice(2)) / block, 1]);
     const read = (name: string) => to.node('Reshape', [name, blocked]);
+    const vector = (name: string, of: Shape) => {
+      const value = uniformValue(inputs[names.indexOf(name)]);
+      return value === undefined ? repeated(to, name, channels, block, of) : to.scalar(value, dtype, of);
+    };
     const { terms, bias } = channelSumParts(names, attrs);
     const total = terms.reduce<string | undefined>((sofar, { x, a }, i) => {
-      const inputs = [read(x), repeated(to, a, channels, block, [channels * block, 1, 1, 1])];
-      if (sofar === undefined) inputs.push(repeated(to, bias, channels, block, [channels * block]));
-      else inputs.push('', sofar);
+      const sources = [read(x), vector(a, [channels * block, 1, 1, 1])];
+      if (sofar === undefined) sources.push(vector(bias, [channels * block]));
+      else sources.push('', sofar);
       const settings = { group: int(channels * block), kernel_shape: ints([1, 1]) };
       const last = attrs.relu && i === terms.length - 1;
-      return to.node('Conv', inputs, last ? { ...settings, activation: string('Relu') } : settings, {
+      return to.node('Conv', sources, last ? { ...settings, activation: string('Relu') } : settings, {
         domain: 'com.microsoft.nchwc',
       });
     }, undefined);

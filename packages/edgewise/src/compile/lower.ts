@@ -72,7 +72,7 @@ const valueInfo = (name: string, { dtype, shape }: { dtype: DType; shape: Shape 
 });
 
 /** Constants up to this size are compared, and written once. */
-const sharedBytes = 4096;
+const sharedBytes = 1 << 14;
 
 /** What lowerings may ask about where the graph will run. */
 type Target = Pick<Lowering, 'provider' | 'channelBlock'>;

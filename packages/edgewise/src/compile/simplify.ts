@@ -1,7 +1,17 @@
 import { decode, encode, isFloat } from '../tensor/dtype.ts';
 import { evaluate } from '../tensor/evaluate.ts';
 import * as ew from '../tensor/ops/elementwise.ts';
-import { expand, expandOp, reshape, transpose, transposeOp } from '../tensor/ops/layout.ts';
+import {
+  concat,
+  concatOp,
+  expand,
+  expandOp,
+  pad,
+  padOp,
+  reshape,
+  transpose,
+  transposeOp,
+} from '../tensor/ops/layout.ts';
 import { matmul, matmulOp } from '../tensor/ops/matmul.ts';
 import { sameShape } from '../tensor/shape.ts';
 import { constant, constantOp, isA, type Tensor, topological, uniformValue } from '../tensor/tensor.ts';
@@ -90,7 +100,7 @@ const rules: Readonly<Record<string, Rule>> = {
     if (uniformValue(a) === 0) return to(b, node);
     if (uniformValue(b) === 0) return to(a, node);
     const [na, nb] = [negated(a), negated(b)];
-    return nb ? ew.sub(a, nb) : na ? ew.sub(b, na) : undefined;
+    return nb ? ew.sub(a, nb) : na ? ew.sub(b, na) : besides(a, b);
   }),
   sub: binaryRule(ew.sub, (a, b, node) => {
     if (uniformValue(b) === 0) return to(a, node);
@@ -164,6 +174,12 @@ const rules: Readonly<Record<string, Rule>> = {
     const moving = permutation.filter((axis) => x.shape[axis] !== 1);
     return moving.every((axis, i) => i === 0 || axis > moving[i - 1]) ? reshape(x, node.shape) : undefined;
   },
+  concat: (node) => {
+    if (!isA(node, concatOp)) return undefined;
+    const { axis } = node.attrs;
+    const parts = node.inputs.flatMap((x) => (isA(x, concatOp) && x.attrs.axis === axis ? x.inputs : [x]));
+    return parts.length === node.inputs.length ? undefined : concat(parts, axis);
+  },
   expand: (node) => (isA(node.inputs[0], expandOp) ? expand(node.inputs[0].inputs[0], node.shape) : undefined),
   matmul: (node) => {
     if (!isA(node, matmulOp)) return undefined;
@@ -176,6 +192,27 @@ const rules: Readonly<Record<string, Rule>> = {
     });
   },
 };
+
+/** A tensor that stands between zeros along one axis, and nothing else. */
+function betweenZeros(x: Tensor): { of: Tensor; axis: number; from: number; to: number } | undefined {
+  if (!isA(x, padOp) || x.attrs.value !== 0) return undefined;
+  const { low, high, interior } = x.attrs;
+  const padded = low.flatMap((n, axis) => (n !== 0 || high[axis] !== 0 ? [axis] : []));
+  const [axis] = padded;
+  if (padded.length !== 1 || low[axis] < 0 || high[axis] < 0 || interior.some((gap) => gap > 0)) return undefined;
+  return { of: x.inputs[0], axis, from: low[axis], to: x.shape[axis] - high[axis] };
+}
+
+/** The sum of two tensors that fill neighbouring parts of one axis: what the gradient of a split is made of. */
+function besides(a: Tensor, b: Tensor): Tensor | undefined {
+  const [p, q] = [betweenZeros(a), betweenZeros(b)];
+  if (!p || !q || p.axis !== q.axis || !sameShape(a.shape, b.shape)) return undefined;
+  const [first, second] = p.from < q.from ? [p, q] : [q, p];
+  if (first.to !== second.from) return undefined;
+  const { axis } = first;
+  const at = (n: number) => a.shape.map((_, i) => (i === axis ? n : 0));
+  return pad(concat([first.of, second.of], axis), { low: at(first.from), high: at(a.shape[axis] - second.to) });
+}
 
 /** The operand of a transpose that swaps just the last two axes. */
 function lastTwoSwapped(x: Tensor): Tensor | undefined {

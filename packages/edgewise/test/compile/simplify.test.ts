@@ -15,6 +15,9 @@ const given = new Map<ew.Tensor, ArrayLike<number>>([
 const zeros = constant(0, [2, 3], 'float64');
 const ones = constant(1, [2, 3], 'float64');
 
+/** x among so many columns of zeros. */
+const between = (low: number, high: number) => ew.pad(x, { low: [0, low], high: [0, high] });
+
 /** An expression, and the ops that may be left of it. */
 const cases: [string, ew.Tensor, Record<string, number>][] = [
   ['x + 0', ew.add(x, zeros), {}],
@@ -44,6 +47,12 @@ const cases: [string, ew.Tensor, Record<string, number>][] = [
   ['expand of expand', ew.expand(ew.expand(row, [1, 3]), [2, 3]), { expand: 1 }],
   ['transpose into a product', ew.matmul(x, ew.transpose(x)), { matmul: 1 }],
   ['constants folded', ew.add(x, ew.mul(constant([1, 2, 3], [3], 'float64'), 2)), { add: 1 }],
+  ['concat of concat', ew.concat([ew.concat([x, x], 1), x], 1), { concat: 1 }],
+  ['concat of concat along another axis', ew.concat([ew.concat([x, x], 1), ew.concat([x, x], 1)], 0), { concat: 2 }],
+  ['parts of a split, put back', ew.add(ew.add(between(6, 0), between(3, 3)), between(0, 6)), { concat: 1 }],
+  ['parts with zeros on either side', ew.add(between(1, 5), between(4, 2)), { concat: 1, pad: 1 }],
+  ['parts that overlap', ew.add(between(1, 2), between(2, 1)), { pad: 2, add: 1 }],
+  ['parts with a gap between them', ew.add(between(0, 4), between(4, 0)), { pad: 2, add: 1 }],
   ['a chain of all of it', ew.add(ew.mul(ew.neg(ew.neg(x)), ones), ew.sub(zeros, ew.neg(row))), { add: 1 }],
 ];
 

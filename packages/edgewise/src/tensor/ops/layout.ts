@@ -135,11 +135,11 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return sameShape(shape, x.shape) ? x : make(expandOp, [x], { shape: [...shape] });
 }
 
-interface ConcatAttrs {
+export interface ConcatAttrs {
   readonly axis: number;
 }
 
-const concatOp: OpDef<ConcatAttrs> = {
+export const concatOp: OpDef<ConcatAttrs> = {
   name: 'concat',
   infer: (inputs, { axis }) => {
     const [first] = inputs;
@@ -314,14 +314,14 @@ export interface Padding {
   readonly interior?: readonly number[];
 }
 
-interface PadAttrs {
+export interface PadAttrs {
   readonly low: readonly number[];
   readonly high: readonly number[];
   readonly interior: readonly number[];
   readonly value: number;
 }
 
-const padOp: OpDef<PadAttrs> = {
+export const padOp: OpDef<PadAttrs> = {
   name: 'pad',
   infer: ([x], { low, high, interior }) => {
     const shape = x.shape.map((extent, axis) => low[axis] + high[axis] + dilated(extent, interior[axis]));
