@@ -5,7 +5,8 @@ export type Shape = readonly number[];
 
 export const sizeOf = (shape: Shape): number => shape.reduce((product, extent) => product * extent, 1);
 
-export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((extent, i) => extent === b[i]);
+export const sameShape = (a: Shape, b: Shape): boolean =>
+  a.length === b.length && a.every((extent, i) => extent === b[i]);
 
 export const showShape = (shape: Shape): string => `[${shape.join(', ')}]`;
 
@@ -57,7 +58,9 @@ export function broadcastStrides(shape: Shape, target: Shape): number[] {
 export function normalizeAxis(op: string, axis: number, rank: number): number {
   const normal = axis < 0 ? axis + rank : axis;
   if (!Number.isInteger(axis) || normal < 0 || normal >= rank) {
-    throw new ShapeError(`${op}: axis ${axis} is outside a tensor of rank ${rank}; give one from ${-rank} to ${rank - 1}.`);
+    throw new ShapeError(
+      `${op}: axis ${axis} is outside a tensor of rank ${rank}; give one from ${-rank} to ${rank - 1}.`,
+    );
   }
   return normal;
 }
@@ -67,7 +70,8 @@ export function normalizeAxes(op: string, axes: number | readonly number[] | und
   if (axes === undefined) return Array.from({ length: rank }, (_, axis) => axis);
   const list = (typeof axes === 'number' ? [axes] : axes).map((axis) => normalizeAxis(op, axis, rank));
   const distinct = [...new Set(list)].sort((a, b) => a - b);
-  if (distinct.length !== list.length) throw new ShapeError(`${op}: axes ${showShape(list)} name an axis twice; name each once.`);
+  if (distinct.length !== list.length)
+    throw new ShapeError(`${op}: axes ${showShape(list)} name an axis twice; name each once.`);
   return distinct;
 }
 
@@ -81,7 +85,9 @@ export function reducedShape(shape: Shape, axes: readonly number[], keepDims: bo
 export function checkShape(op: string, shape: Shape): void {
   for (const extent of shape) {
     if (!Number.isInteger(extent) || extent < 0) {
-      throw new ShapeError(`${op}: ${showShape(shape)} is not a shape; every extent must be a whole number, 0 or more.`);
+      throw new ShapeError(
+        `${op}: ${showShape(shape)} is not a shape; every extent must be a whole number, 0 or more.`,
+      );
     }
   }
 }

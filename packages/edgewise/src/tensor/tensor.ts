@@ -103,7 +103,9 @@ export function apply<A extends Attrs>(op: OpDef<A>, inputs: readonly Tensor[], 
 
 /** JSON writes -0 as 0 and what is not finite as null, which would make different nodes one. */
 function exactly(_: string, value: unknown): unknown {
-  return typeof value === 'number' && (Object.is(value, -0) || !Number.isFinite(value)) ? `${Object.is(value, -0) ? '-0' : value}` : value;
+  return typeof value === 'number' && (Object.is(value, -0) || !Number.isFinite(value))
+    ? `${Object.is(value, -0) ? '-0' : value}`
+    : value;
 }
 
 function intern<A extends Attrs>(key: string, make: () => Tensor<A>): Tensor<A> {
@@ -154,14 +156,19 @@ export function constant(value: number | ArrayLike<number>, shape: Shape = [], d
   checkShape('constant', shape);
   const list = typeof value === 'number' ? [value] : Array.from(value);
   if (typeof value !== 'number' && list.length !== sizeOf(shape)) {
-    throw new ShapeError(`constant: ${list.length} elements do not fill shape ${showShape(shape)}; give ${sizeOf(shape)}, or one number.`);
+    throw new ShapeError(
+      `constant: ${list.length} elements do not fill shape ${showShape(shape)}; give ${sizeOf(shape)}, or one number.`,
+    );
   }
   if (dtype.startsWith('int')) {
     const bad = list.find((element) => !Number.isInteger(element));
-    if (bad !== undefined) throw new ShapeError(`constant: ${bad} is not an ${dtype}; give whole numbers, or cast the other operand.`);
+    if (bad !== undefined)
+      throw new ShapeError(`constant: ${bad} is not an ${dtype}; give whole numbers, or cast the other operand.`);
   }
   const uniform = list.length > 0 && list.every((element) => Object.is(element, list[0]));
-  const values = (uniform ? list.slice(0, 1) : list).map((x) => (Number.isFinite(x) && !Object.is(x, -0) ? x : Object.is(x, -0) ? '-0' : String(x)));
+  const values = (uniform ? list.slice(0, 1) : list).map((x) =>
+    Number.isFinite(x) && !Object.is(x, -0) ? x : Object.is(x, -0) ? '-0' : String(x),
+  );
   return erase(apply(constantOp, [], { values, shape: [...shape], dtype }));
 }
 
@@ -215,7 +222,9 @@ export function commonDtype(op: string, tensors: readonly Tensor[]): DType {
 /** Throws unless `tensor` holds floating-point numbers. */
 export function expectFloat(op: string, tensor: Tensor): void {
   if (!tensor.dtype.startsWith('float')) {
-    throw new ShapeError(`${op}: got ${tensor.dtype}${showShape(tensor.shape)}, but floating-point numbers are wanted; cast first.`);
+    throw new ShapeError(
+      `${op}: got ${tensor.dtype}${showShape(tensor.shape)}, but floating-point numbers are wanted; cast first.`,
+    );
   }
 }
 

@@ -2,7 +2,18 @@ import { ShapeError } from '../../base/errors.ts';
 import { type DType, isFloat } from '../dtype.ts';
 import { float, int, type Lowering } from '../lowering.ts';
 import { broadcastShapes, broadcastStrides, sameShape, showShape, sizeOf } from '../shape.ts';
-import { commonDtype, constant, erase, expectFloat, type MaybeTensor, make, type OpDef, type Tensor, uniformValue, type Values } from '../tensor.ts';
+import {
+  commonDtype,
+  constant,
+  erase,
+  expectFloat,
+  type MaybeTensor,
+  make,
+  type OpDef,
+  type Tensor,
+  uniformValue,
+  type Values,
+} from '../tensor.ts';
 import { erf as erfValue } from './erf.ts';
 import { sumTo } from './reduce.ts';
 
@@ -20,7 +31,8 @@ export function addAll(...terms: readonly MaybeTensor[]): MaybeTensor {
 
 function operands(op: string, a: Operand, b: Operand): [Tensor, Tensor] {
   if (typeof a === 'number') {
-    if (typeof b === 'number') throw new ShapeError(`${op}: both operands are plain numbers; at least one must be a tensor.`);
+    if (typeof b === 'number')
+      throw new ShapeError(`${op}: both operands are plain numbers; at least one must be a tensor.`);
     return [constant(a, [], b.dtype), b];
   }
   return [a, typeof b === 'number' ? constant(b, [], a.dtype) : b];
@@ -74,7 +86,9 @@ function unary(name: string, rule: UnaryRule): (x: Tensor) => Tensor {
     infer: ([x]) => {
       if (accepts === 'float') expectFloat(name, x);
       else if ((accepts === 'bool') !== (x.dtype === 'bool')) {
-        throw new ShapeError(`${name}: got ${x.dtype}${showShape(x.shape)}, but ${accepts === 'bool' ? 'booleans' : 'numbers'} are wanted.`);
+        throw new ShapeError(
+          `${name}: got ${x.dtype}${showShape(x.shape)}, but ${accepts === 'bool' ? 'booleans' : 'numbers'} are wanted.`,
+        );
       }
       return { shape: x.shape, dtype: rule.result ?? x.dtype };
     },
@@ -91,7 +105,10 @@ interface BinaryRule {
   readonly f: (a: number, b: number) => number;
   readonly onnx: string | ((to: Lowering, a: string, b: string, node: Tensor) => string);
   /** Contribution of input a (index 0) and b (index 1) to a change `t` of the result, before any reduction; absent where flat. */
-  readonly pull?: readonly [(t: Tensor, a: Tensor, b: Tensor, y: Tensor) => Tensor, (t: Tensor, a: Tensor, b: Tensor, y: Tensor) => Tensor];
+  readonly pull?: readonly [
+    (t: Tensor, a: Tensor, b: Tensor, y: Tensor) => Tensor,
+    (t: Tensor, a: Tensor, b: Tensor, y: Tensor) => Tensor,
+  ];
   readonly accepts?: 'number' | 'bool' | 'any';
   readonly result?: DType;
 }
@@ -113,7 +130,8 @@ function binary(name: string, rule: BinaryRule): (a: Operand, b: Operand) => Ten
       const out = mapElements(inputs, type.shape, rule.f);
       return type.dtype.startsWith('int') && inputs.length === 2 ? out.map(Math.trunc) : out;
     },
-    lower: (to, [a, b], node) => (typeof rule.onnx === 'string' ? to.node(rule.onnx, [a, b]) : rule.onnx(to, a, b, erase(node))),
+    lower: (to, [a, b], node) =>
+      typeof rule.onnx === 'string' ? to.node(rule.onnx, [a, b]) : rule.onnx(to, a, b, erase(node)),
     flat: rule.pull === undefined,
     vjp:
       rule.pull &&
@@ -142,7 +160,11 @@ export const add = binary('add', { f: (a, b) => a + b, onnx: 'Add', pull: [(t) =
 /** a - b, broadcasting. */
 export const sub = binary('sub', { f: (a, b) => a - b, onnx: 'Sub', pull: [(t) => t, (t) => neg(t)] });
 /** a · b, broadcasting. */
-export const mul = binary('mul', { f: (a, b) => a * b, onnx: 'Mul', pull: [(t, _, b) => mul(t, b), (t, a) => mul(t, a)] });
+export const mul = binary('mul', {
+  f: (a, b) => a * b,
+  onnx: 'Mul',
+  pull: [(t, _, b) => mul(t, b), (t, a) => mul(t, a)],
+});
 /** a / b, broadcasting; integers truncate towards zero. */
 export const div = binary('div', {
   f: (a, b) => a / b,
@@ -164,7 +186,8 @@ const powOp = binary('pow', {
 /** a to the power b, broadcasting. Its derivative in b needs a > 0. */
 export function pow(a: Operand, b: Operand): Tensor {
   const [base, power] = operands('pow', a, b);
-  const exponent = base.dtype === power.dtype && isFloat(base.dtype) && power.rank === 0 ? uniformValue(power) : undefined;
+  const exponent =
+    base.dtype === power.dtype && isFloat(base.dtype) && power.rank === 0 ? uniformValue(power) : undefined;
   // 0, 1 and x² stay apart, or the higher derivatives of whole powers would be 0 · ∞ at 0.
   if (exponent === 0) return constant(1, base.shape, base.dtype);
   if (exponent === 1) return base;
@@ -200,8 +223,12 @@ export const mod = binary('mod', {
   pull: [(t) => t, (t, a, b) => neg(mul(t, floor(div(a, b))))],
 });
 
-const comparison = (name: string, onnx: string, f: (a: number, b: number) => boolean, accepts: 'number' | 'any' = 'number') =>
-  binary(name, { f: (a, b) => (f(a, b) ? 1 : 0), onnx, result: 'bool', accepts });
+const comparison = (
+  name: string,
+  onnx: string,
+  f: (a: number, b: number) => boolean,
+  accepts: 'number' | 'any' = 'number',
+) => binary(name, { f: (a, b) => (f(a, b) ? 1 : 0), onnx, result: 'bool', accepts });
 
 export const equal = comparison('equal', 'Equal', (a, b) => a === b, 'any');
 export const greater = comparison('greater', 'Greater', (a, b) => a > b);
@@ -218,7 +245,12 @@ export const logicalXor = logical('logicalXor', 'Xor', (a, b) => a !== b);
 export const logicalNot = unary('logicalNot', { f: (x) => (x === 0 ? 1 : 0), onnx: 'Not', accepts: 'bool' });
 
 /** -x. */
-export const neg = unary('neg', { f: (x) => -x, onnx: 'Neg', accepts: 'number', slope: (x) => constant(-1, [], x.dtype) });
+export const neg = unary('neg', {
+  f: (x) => -x,
+  onnx: 'Neg',
+  accepts: 'number',
+  slope: (x) => constant(-1, [], x.dtype),
+});
 /** |x|, with derivative sign(x). */
 export const abs = unary('abs', { f: Math.abs, onnx: 'Abs', accepts: 'number', slope: (x) => sign(x) });
 /** -1, 0 or 1; flat. */
@@ -254,7 +286,12 @@ export const sqrt = unary('sqrt', { f: Math.sqrt, onnx: 'Sqrt', slope: (_, y) =>
 /** 1 / √x. */
 export const rsqrt = (x: Tensor): Tensor => reciprocal(sqrt(x));
 /** x². */
-export const square = unary('square', { f: (x) => x * x, onnx: (to, x) => to.node('Mul', [x, x]), accepts: 'number', slope: (x) => mul(x, 2) });
+export const square = unary('square', {
+  f: (x) => x * x,
+  onnx: (to, x) => to.node('Mul', [x, x]),
+  accepts: 'number',
+  slope: (x) => mul(x, 2),
+});
 /** 1 / x. */
 export const reciprocal = unary('reciprocal', { f: (x) => 1 / x, onnx: 'Reciprocal', slope: (_, y) => neg(mul(y, y)) });
 export const sin = unary('sin', { f: Math.sin, onnx: 'Sin', slope: (x) => cos(x) });
@@ -265,7 +302,11 @@ export const sinh = (x: Tensor): Tensor => mul(sub(exp(x), exp(neg(x))), 0.5);
 export const cosh = (x: Tensor): Tensor => mul(add(exp(x), exp(neg(x))), 0.5);
 export const tanh = unary('tanh', { f: Math.tanh, onnx: 'Tanh', slope: (_, y) => sub(1, mul(y, y)) });
 /** 1 / (1 + e^-x). */
-export const sigmoid = unary('sigmoid', { f: (x) => 1 / (1 + Math.exp(-x)), onnx: 'Sigmoid', slope: (_, y) => mul(y, sub(1, y)) });
+export const sigmoid = unary('sigmoid', {
+  f: (x) => 1 / (1 + Math.exp(-x)),
+  onnx: 'Sigmoid',
+  slope: (_, y) => mul(y, sub(1, y)),
+});
 /** log(1 + e^x), without overflow. */
 export const softplus = unary('softplus', {
   f: (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x))),
@@ -273,7 +314,9 @@ export const softplus = unary('softplus', {
   onnx: (to, x, node) =>
     to.node('Add', [
       to.node('Relu', [x]),
-      to.node('Log', [to.node('Add', [to.node('Exp', [to.node('Neg', [to.node('Abs', [x])])]), to.scalar(1, node.dtype)])]),
+      to.node('Log', [
+        to.node('Add', [to.node('Exp', [to.node('Neg', [to.node('Abs', [x])])]), to.scalar(1, node.dtype)]),
+      ]),
     ]),
   slope: (x) => sigmoid(x),
 });
@@ -306,7 +349,9 @@ const whereOp: OpDef<NoAttrs> = {
   name: 'where',
   infer: ([condition, a, b]) => {
     if (condition.dtype !== 'bool') {
-      throw new ShapeError(`where: the condition is ${condition.dtype}${showShape(condition.shape)}, but booleans are wanted; compare first.`);
+      throw new ShapeError(
+        `where: the condition is ${condition.dtype}${showShape(condition.shape)}, but booleans are wanted; compare first.`,
+      );
     }
     return { dtype: commonDtype('where', [a, b]), shape: broadcastShapes('where', condition.shape, a.shape, b.shape) };
   },
@@ -352,7 +397,14 @@ const castOp: OpDef<CastAttrs> = {
 };
 
 /** Numbers ONNX gives to element types (`TensorProto.DataType`). */
-export const onnxDtype: Readonly<Record<DType, number>> = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10, float64: 11 };
+export const onnxDtype: Readonly<Record<DType, number>> = {
+  float32: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
 
 /** x as another dtype: to integers towards zero, to bool as x ≠ 0. */
 export function cast(x: Tensor, to: DType): Tensor {

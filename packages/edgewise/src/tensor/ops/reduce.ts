@@ -1,6 +1,15 @@
 import { ShapeError } from '../../base/errors.ts';
 import { int as intAttr, type Lowering } from '../lowering.ts';
-import { normalizeAxes, normalizeAxis, reducedShape, type Shape, sameShape, showShape, sizeOf, stridesOf } from '../shape.ts';
+import {
+  normalizeAxes,
+  normalizeAxis,
+  reducedShape,
+  type Shape,
+  sameShape,
+  showShape,
+  sizeOf,
+  stridesOf,
+} from '../shape.ts';
 import { constant, erase, expectFloat, make, type OpDef, type Tensor, type Values } from '../tensor.ts';
 import { add, cast, div, equal, exp, isFinite, log, mul, sqrt, stopGradient, sub, where } from './elementwise.ts';
 import { expand, reshape, transpose } from './layout.ts';
@@ -18,7 +27,12 @@ export interface ReduceOptions {
 }
 
 /** Folds `f` over the reduced axes of `x`, starting from `start`. */
-function fold(x: Values, { axes }: ReduceAttrs, start: number, f: (total: number, value: number) => number): Float64Array {
+function fold(
+  x: Values,
+  { axes }: ReduceAttrs,
+  start: number,
+  f: (total: number, value: number) => number,
+): Float64Array {
   const kept = reducedShape(x.shape, axes, true);
   const out = new Float64Array(sizeOf(kept)).fill(start);
   const strides = stridesOf(kept).map((stride, axis) => (axes.includes(axis) ? 0 : stride));
@@ -40,14 +54,17 @@ function fold(x: Values, { axes }: ReduceAttrs, start: number, f: (total: number
 const inferReduce =
   (name: string) =>
   ([x]: readonly Tensor[], { axes, keepDims }: ReduceAttrs) => {
-    if (x.dtype === 'bool') throw new ShapeError(`${name}: got bool${showShape(x.shape)}, but numbers are wanted; cast first.`);
+    if (x.dtype === 'bool')
+      throw new ShapeError(`${name}: got bool${showShape(x.shape)}, but numbers are wanted; cast first.`);
     return { dtype: x.dtype, shape: reducedShape(x.shape, axes, keepDims) };
   };
 
-const lowerReduce = (onnx: string) => (to: Lowering, [x]: readonly string[], node: Tensor<ReduceAttrs>) =>
-  node.attrs.axes.length === 0
-    ? x
-    : to.node(onnx, [x, to.ints(node.attrs.axes)], { keepdims: intAttr(node.attrs.keepDims ? 1 : 0) });
+const lowerReduce =
+  (onnx: string) =>
+  (to: Lowering, [x]: readonly string[], node: Tensor<ReduceAttrs>) =>
+    node.attrs.axes.length === 0
+      ? x
+      : to.node(onnx, [x, to.ints(node.attrs.axes)], { keepdims: intAttr(node.attrs.keepDims ? 1 : 0) });
 
 function reduceWith(op: OpDef<ReduceAttrs>, x: Tensor, { axes, keepDims = false }: ReduceOptions = {}): Tensor {
   return make(op, [x], { axes: normalizeAxes(op.name, axes, x.rank), keepDims });
@@ -83,7 +100,12 @@ export function variance(x: Tensor, options: ReduceOptions = {}): Tensor {
   return mean(mul(centred, centred), options);
 }
 
-function extremeOp(name: string, onnx: string, start: number, pick: (a: number, b: number) => number): OpDef<ReduceAttrs> {
+function extremeOp(
+  name: string,
+  onnx: string,
+  start: number,
+  pick: (a: number, b: number) => number,
+): OpDef<ReduceAttrs> {
   const mask = (node: Tensor<ReduceAttrs>) => {
     const [x] = node.inputs;
     const hits = cast(equal(x, withKeptDims(erase(node), node)), node.dtype);
@@ -94,7 +116,9 @@ function extremeOp(name: string, onnx: string, start: number, pick: (a: number, 
     infer: (inputs, attrs) => {
       const type = inferReduce(name)(inputs, attrs);
       if (attrs.axes.some((axis) => inputs[0].shape[axis] === 0)) {
-        throw new ShapeError(`${name}: shape ${showShape(inputs[0].shape)} has no elements along axes ${showShape(attrs.axes)}; there is nothing to choose from.`);
+        throw new ShapeError(
+          `${name}: shape ${showShape(inputs[0].shape)} has no elements along axes ${showShape(attrs.axes)}; there is nothing to choose from.`,
+        );
       }
       return type;
     },
@@ -158,7 +182,10 @@ function argOp(name: string, onnx: string, better: (a: number, b: number) => boo
   return {
     name,
     infer: ([x], { axis }) => {
-      if (x.shape[axis] === 0) throw new ShapeError(`${name}: axis ${axis} of ${showShape(x.shape)} is empty; there is nothing to choose from.`);
+      if (x.shape[axis] === 0)
+        throw new ShapeError(
+          `${name}: axis ${axis} of ${showShape(x.shape)} is empty; there is nothing to choose from.`,
+        );
       return { dtype: 'int64', shape: reducedShape(x.shape, [axis], false) };
     },
     evaluate: ([x], { axis }) => {
@@ -167,7 +194,8 @@ function argOp(name: string, onnx: string, better: (a: number, b: number) => boo
       const out = new Float64Array(x.data.length / extent);
       for (let i = 0; i < out.length; i++) {
         const base = Math.floor(i / inner) * inner * extent + (i % inner);
-        for (let k = 1; k < extent; k++) if (better(x.data[base + k * inner], x.data[base + out[i] * inner])) out[i] = k;
+        for (let k = 1; k < extent; k++)
+          if (better(x.data[base + k * inner], x.data[base + out[i] * inner])) out[i] = k;
       }
       return out;
     },
@@ -180,9 +208,11 @@ const argMaxOp = argOp('argMax', 'ArgMax', (a, b) => a > b);
 const argMinOp = argOp('argMin', 'ArgMin', (a, b) => a < b);
 
 /** Index (int64) of the first largest element along `axis`, which disappears. */
-export const argMax = (x: Tensor, axis = -1): Tensor => make(argMaxOp, [x], { axis: normalizeAxis('argMax', axis, x.rank) });
+export const argMax = (x: Tensor, axis = -1): Tensor =>
+  make(argMaxOp, [x], { axis: normalizeAxis('argMax', axis, x.rank) });
 /** Index (int64) of the first smallest element along `axis`, which disappears. */
-export const argMin = (x: Tensor, axis = -1): Tensor => make(argMinOp, [x], { axis: normalizeAxis('argMin', axis, x.rank) });
+export const argMin = (x: Tensor, axis = -1): Tensor =>
+  make(argMinOp, [x], { axis: normalizeAxis('argMin', axis, x.rank) });
 
 interface CumulateAttrs {
   readonly axis: number;
@@ -224,7 +254,9 @@ export const norm = (x: Tensor, options?: ReduceOptions): Tensor => sqrt(sum(mul
 /** Undoes broadcasting: sums `x` over the axes along which `shape` was repeated. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
   const lead = x.rank - shape.length;
-  const axes = x.shape.flatMap((extent, axis) => (axis < lead || (shape[axis - lead] === 1 && extent !== 1) ? [axis] : []));
+  const axes = x.shape.flatMap((extent, axis) =>
+    axis < lead || (shape[axis - lead] === 1 && extent !== 1) ? [axis] : [],
+  );
   if (axes.length === 0) return x;
   const dropped = reducedShape(x.shape, axes, false);
   return sameShape(dropped, shape) ? sum(x, { axes }) : reshape(sum(x, { axes, keepDims: true }), shape);
