@@ -10,10 +10,10 @@ describe('large products', () => {
   const device = ortDevice(ort, { provider: 'cpu', threads: 1 });
   afterAll(() => device.dispose());
   test.each([
-    { name: 'tall factor, second one transposed', a: [1600, 1030], b: [64, 1030], transposeB: true, turned: true },
-    { name: 'tall factor', a: [1600, 1030], b: [1030, 64], turned: true },
-    { name: 'first factor transposed and smaller', a: [900, 64], b: [900, 90], transposeA: true, turned: true },
-    { name: 'first factor transposed and larger', a: [900, 90], b: [900, 64], transposeA: true, turned: true },
+    { name: 'tall factor, second one transposed', a: [4200, 1030], b: [9, 1030], transposeB: true, turned: true },
+    { name: 'tall factor', a: [4200, 1030], b: [1030, 9], turned: true },
+    { name: 'first factor transposed and smaller', a: [600, 20], b: [600, 1100], transposeA: true, turned: true },
+    { name: 'first factor transposed and larger', a: [600, 1100], b: [600, 20], transposeA: true, turned: true },
     { name: 'both transposed', a: [700, 80], b: [90, 700], transposeA: true, transposeB: true, turned: false },
     { name: 'square', a: [200, 200], b: [200, 200], transposeB: true, turned: false },
   ])('$name', async ({ a: aShape, b: bShape, turned, ...options }) => {

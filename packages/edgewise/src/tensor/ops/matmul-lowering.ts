@@ -42,8 +42,8 @@ function inOrder(to: Lowering, { name, shape, transposed }: Factor): string {
   return to.node('Transpose', [name], { perm: ints(perm) });
 }
 
-/** From how many products per element of the result it pays to move the operands first. */
-const least = { products: 1 << 22, depth: 512 };
+/** From how many products an element that is moved pays for it, also with two threads, of which moving uses one; and what is tall. */
+const least = { uses: 1024, depth: 512, tall: 1 << 22 };
 
 /**
  * The CPU's product packs b once and goes over a again for every 128 columns of b. Large products of two matrices gain where a is
@@ -55,13 +55,12 @@ function turnedProduct(to: Lowering, a: Factor, b: Factor, dtype: string): strin
   const depth = a.shape[a.transposed ? 0 : 1];
   const rows = sizeOf(a.shape) / depth;
   const columns = sizeOf(b.shape) / depth;
-  if (rows * columns * depth < least.products) return undefined;
-  if (a.transposed && !b.transposed && depth >= least.depth && Math.min(rows, columns) >= 64) {
+  if (a.transposed && !b.transposed && depth >= least.depth && Math.max(rows, columns) >= least.uses) {
     // aᵀ b with the smaller one transposed beforehand: the result comes as it is, or transposed.
     if (rows <= columns) return to.node('MatMul', [swapped(to, a), b.name]);
     return swapped(to, { name: to.node('MatMul', [swapped(to, b), a.name]), shape: [columns, rows] });
   }
-  if (!a.transposed && depth >= 2 * least.depth && rows >= 8 * columns && columns >= 64) {
+  if (!a.transposed && depth >= least.uses && rows >= 8 * columns && rows * depth >= least.tall) {
     // (bᵀ aᵀ)ᵀ: the tall a is packed, and read once.
     const left = b.transposed ? b.name : swapped(to, b);
     const product = to.node('FusedMatMul', [left, a.name], { transB: int(1) }, { domain: 'com.microsoft' });
