@@ -3,7 +3,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { CompiledProgram } from '../../../edgewise/test/support/program.ts';
-import { compileCli, type Ended, edgewise, newestCheckpoint, outcome, random, writeIdxFolder } from './support.ts';
+import {
+  compileCli,
+  type Ended,
+  edgewise,
+  newestCheckpoint,
+  outcome,
+  random,
+  words,
+  writeIdxFolder,
+} from './support.ts';
 
 const KILLS = 20;
 /** Of these, killed before they print anything: while they start, read data, compile. */
@@ -17,34 +26,11 @@ beforeAll(async () => {
   base = await mkdtemp(join(tmpdir(), 'edgewise-e2e-'));
   cli = await compileCli();
   await writeIdxFolder(join(base, 'data'));
-  settings = [
-    ...[
-      '--data',
-      'idx',
-      '--data-path',
-      join(base, 'data'),
-      '--augment-crop',
-      1,
-      '--augment-flip',
-      0.5,
-      '--augment-cutout',
-      2,
-    ],
-    ...[
-      '--model',
-      'convnet',
-      '--model-channels',
-      '4,4',
-      '--model-widths',
-      8,
-      '--model-batch-norm',
-      '--model-dropout',
-      0.2,
-    ],
-    ...['--optimizer', 'adan', '--restart-every', 64, '--clip-norm', 1, '--batch-size', 16, '--micro-batch-size', 8],
-    ...['--sharpness-every', 11, '--sharpness-examples', 16, '--checkpoint-every', 5, '--eval-every', EVAL_EVERY],
-    ...['--early-stopping-patience', 1000, '--steps', 600],
-  ];
+  settings = words`--data idx --data-path ${join(base, 'data')} --augment-crop 1 --augment-flip 0.5
+    --augment-cutout 2 --model convnet --model-channels 4,4 --model-widths 8 --model-batch-norm
+    --model-dropout 0.2 --optimizer adan --restart-every 64 --clip-norm 1 --batch-size 16
+    --micro-batch-size 8 --sharpness-every 11 --sharpness-examples 16 --checkpoint-every 5
+    --eval-every ${EVAL_EVERY} --early-stopping-patience 1000 --steps 600`;
 });
 afterAll(async () => {
   await cli.remove();

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CompiledProgram } from '../../../edgewise/test/support/program.ts';
-import { compileCli, edgewise, filesIn, newestCheckpoint, outcome } from './support.ts';
+import { compileCli, edgewise, filesIn, newestCheckpoint, outcome, words } from './support.ts';
 
 const run = promisify(execFile);
 
@@ -20,10 +20,8 @@ afterAll(async () => {
   await rm(base, { recursive: true });
 });
 
-const settings = [
-  ...['train', '--data', 'moons', '--model', 'mlp', '--model-widths', 16, '--batch-size', 50, '--sharpness-every', 0],
-  ...['--steps', 600, '--eval-every', 50, '--checkpoint-every', 20, '--keep-checkpoints', 2],
-];
+const settings = words`train --data moons --model mlp --model-widths 16 --batch-size 50 --sharpness-every 0 --steps 600
+    --eval-every 50 --checkpoint-every 20 --keep-checkpoints 2`;
 
 /** A small file system of its own, in memory; only root may mount one. */
 async function mounted(kilobytes: number): Promise<{ folder: string; unmount(): Promise<void> } | undefined> {

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { getuid } from 'node:process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CompiledProgram } from '../../../edgewise/test/support/program.ts';
-import { compileCli, edgewise, filesIn, idx, outcome, writeCifar10Folder, writeIdxFolder } from './support.ts';
+import { compileCli, edgewise, filesIn, idx, outcome, words, writeCifar10Folder, writeIdxFolder } from './support.ts';
 
 let base = '';
 let cli: CompiledProgram;
 const at = (name: string): string => join(base, name);
 
 /** A short run on two moons. */
-const moons = ['--data', 'moons', '--data-count', '100', '--model', 'mlp', '--model-widths', '8', '--batch-size', '20'];
+const moons = words`--data moons --data-count 100 --model mlp --model-widths 8 --batch-size 20`;
 
 beforeAll(async () => {
   base = await mkdtemp(join(tmpdir(), 'edgewise-e2e-'));
@@ -98,7 +98,7 @@ async function configurations(): Promise<void> {
 /** A run of 6 steps with checkpoints after every second one, and damaged copies of it. */
 async function runs(): Promise<void> {
   const run = at('run');
-  const every = ['--steps', '6', '--checkpoint-every', '2', '--sharpness-every', '0'];
+  const every = words`--steps 6 --checkpoint-every 2 --sharpness-every 0`;
   const ended = await edgewise(cli, ['train', ...moons, ...every, '--schedule', 'constant', '--out', run]);
   if (ended.code !== 0) throw new Error(ended.stderr);
   const copies = ['newest-damaged', 'all-damaged', 'other-model', 'metrics-cut', 'no-checkpoint', 'not-ours'];

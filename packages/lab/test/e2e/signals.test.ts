@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CompiledProgram } from '../../../edgewise/test/support/program.ts';
-import { compileCli, edgewise, filesIn, newestCheckpoint, outcome } from './support.ts';
+import { compileCli, edgewise, filesIn, newestCheckpoint, outcome, words } from './support.ts';
 
 let base = '';
 let cli: CompiledProgram;
@@ -16,33 +16,8 @@ afterAll(async () => {
   await rm(base, { recursive: true });
 });
 
-const settings = [
-  ...[
-    'train',
-    '--data',
-    'moons',
-    '--model',
-    'mlp',
-    '--model-widths',
-    '16,16',
-    '--model-dropout',
-    0.1,
-    '--batch-size',
-    50,
-  ],
-  ...[
-    '--steps',
-    1600,
-    '--eval-every',
-    100,
-    '--checkpoint-every',
-    0,
-    '--sharpness-every',
-    700,
-    '--sharpness-examples',
-    50,
-  ],
-];
+const settings = words`train --data moons --model mlp --model-widths 16,16 --model-dropout 0.1 --batch-size 50 --steps 1600
+    --eval-every 100 --checkpoint-every 0 --sharpness-every 700 --sharpness-examples 50`;
 
 /** Sends `signal` when the first row of progress is printed. */
 const interrupted = (args: readonly (string | number)[], signal: NodeJS.Signals) => {
@@ -85,7 +60,7 @@ describe('a run that is asked to stop', () => {
   it('by two signals ends at once', async () => {
     const folder = join(base, 'twice');
     let sent = false;
-    const slow = ['--sharpness-every', 1, '--sharpness-examples', 1000, '--sharpness-tolerance', 1e-9];
+    const slow = words`--sharpness-every 1 --sharpness-examples 1000 --sharpness-tolerance 1e-9`;
     const ended = await edgewise(cli, [...settings, ...slow, '--out', folder], {
       watch: (stdout, child) => {
         if (sent || !stdout.includes('\nrun ')) return;

@@ -51,6 +51,14 @@ export async function edgewise(
   return { code, signal, stdout, stderr };
 }
 
+/** A command line as a list of words: split at blanks, except within what is put in. */
+export function words(text: TemplateStringsArray, ...values: readonly (string | number)[]): string[] {
+  return text.flatMap((part, i) => [
+    ...part.split(/\s+/).filter((word) => word !== ''),
+    ...(i < values.length ? [String(values[i])] : []),
+  ]);
+}
+
 /** Uniform numbers in [0, 1) from a seed. */
 export function random(seed: number): () => number {
   let state = seed;
