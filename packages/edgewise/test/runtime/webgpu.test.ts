@@ -44,6 +44,8 @@ const env = driver();
 describe('WebGPU on a software Vulkan driver', () => {
   it.skipIf(!env)(
     `${env ? '' : `skipped: no Vulkan driver, VK_ICD_FILENAMES is not set and there is no ${ICD} (Debian: apt-get install chromium); `}gives the gradients of the CPU`,
+    // A software driver compiles every shader for the CPU.
+    { timeout: 400_000 },
     async () => {
       const program = await compileProgram(join(import.meta.dirname, 'webgpu-worker.ts'));
       try {

@@ -50,7 +50,9 @@ async function killed(args: readonly (string | number)[], rows: number | undefin
   return ended;
 }
 
-it(`killed at ${KILLS} random moments and resumed each time, a run ends as an uninterrupted one, to the bit`, async () => {
+it(`killed at ${KILLS} random moments and resumed each time, a run ends as an uninterrupted one, to the bit`, {
+  timeout: 400_000,
+}, async () => {
   const [whole, broken] = [join(base, 'whole'), join(base, 'broken')];
   const uninterrupted = await edgewise(cli, ['train', ...settings, '--out', whole]);
   expect(uninterrupted).toMatchObject({ code: 0, stderr: '' });
