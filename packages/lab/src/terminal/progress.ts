@@ -68,7 +68,11 @@ interface Column {
 const MISSING = '-';
 const show = (value: number | undefined, format: (value: number) => string): string =>
   value === undefined ? MISSING : format(value);
-const loss = (value: number): string => formatNumber(value, 4, true);
+/** Four digits, fewer where they would not fit the column. */
+function loss(value: number): string {
+  const text = formatNumber(value, value < 0.01 ? 3 : 4, true);
+  return text.length > 7 ? value.toExponential(1) : text;
+}
 const percent = (value: number): string => formatPercent(value, 2);
 
 const COLUMNS: readonly Column[] = [
