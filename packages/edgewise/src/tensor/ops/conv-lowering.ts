@@ -113,15 +113,15 @@ const convNode = ({ strides, low, high, dilations, groups, w }: ConvAttrs) => ({
   kernel_shape: ints(w.slice(2)),
 });
 
-const nchwc = { domain: 'com.microsoft.nchwc' };
+export const nchwc = { domain: 'com.microsoft.nchwc' };
 
 /** Multiplications below which a plain Conv takes no longer, and output pixels below which reordering the kernel costs too much. */
-const least = { products: 1 << 19, pixels: 256 };
+export const least = { products: 1 << 19, pixels: 256 };
 
-const roundUp = (n: number, block: number) => Math.ceil(n / block) * block;
+export const roundUp = (n: number, block: number) => Math.ceil(n / block) * block;
 
 /** Channels of one output are computed from one input channel. */
-const isDepthwise = ({ groups, w: [o, c] }: ConvAttrs) => groups > 1 && c === 1 && o === groups;
+export const isDepthwise = ({ groups, w: [o, c] }: ConvAttrs) => groups > 1 && c === 1 && o === groups;
 
 /** Fewer input channels than a block: the provider reads them as they are. */
 const readsPlain = ({ groups, w: [, c] }: ConvAttrs, block: number) => groups === 1 && c < block;
@@ -167,10 +167,10 @@ function unblocked(to: Lowering, result: string, y: Shape): string {
 }
 
 /** Settings of one or two spatial axes as those of two. */
-const inPlane = (list: readonly number[], fill: number): readonly number[] =>
+export const inPlane = (list: readonly number[], fill: number): readonly number[] =>
   list.length === 2 ? list : [fill, ...list];
 
-const flatImage = ([n, c, ...spatial]: Shape): Shape => [n, c, ...inPlane(spatial, 1)];
+export const flatImage = ([n, c, ...spatial]: Shape): Shape => [n, c, ...inPlane(spatial, 1)];
 
 /** Kernel [O, C/g, ...k] with output channels, and input channels unless read one by one, in blocks; blocks are the last axes. */
 function blockedKernel(to: Lowering, w: string, attrs: ConvAttrs, block: number): string {
