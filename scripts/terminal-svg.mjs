@@ -1,4 +1,4 @@
-// Draws what a terminal shows (text with colours, on standard input) as an SVG: node scripts/terminal-svg.mjs < screen.txt > picture.svg
+// Draws what a terminal shows (text with colours, on standard input) as an SVG: node scripts/terminal-svg.mjs 'Title' < screen.txt > picture.svg
 import { readFileSync } from 'node:fs';
 
 const colors = { 31: '#e06c75', 32: '#98c379', 33: '#e5c07b', 34: '#61afef', 35: '#c678dd', 36: '#56b6c2' };
@@ -44,6 +44,7 @@ const rows = lines.map((text, row) => {
 });
 const [w, h] = [Math.ceil(width * cell + 2 * margin), Math.ceil(lines.length * line + 2 * margin)];
 process.stdout.write(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${w} ${h}" width="${w}" height="${h}" font-family="ui-monospace, SFMono-Regular, Menlo, 'DejaVu Sans Mono', Consolas, monospace" font-size="14" fill="#dcdfe4">
+<title>${escape(process.argv[2] ?? 'A terminal')}</title>
 <rect width="100%" height="100%" rx="8" fill="#21252b"/>
 ${rows.filter((row) => !row.endsWith('"></text>')).join('\n')}
 </svg>
