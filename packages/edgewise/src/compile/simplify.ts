@@ -99,6 +99,7 @@ const rules: Readonly<Record<string, Rule>> = {
   add: binaryRule(ew.add, (a, b, node) => {
     if (uniformValue(a) === 0) return to(b, node);
     if (uniformValue(b) === 0) return to(a, node);
+    if (a === b && isFloat(a.dtype)) return ew.mul(a, 2);
     const [na, nb] = [negated(a), negated(b)];
     return nb ? ew.sub(a, nb) : na ? ew.sub(b, na) : besides(a, b);
   }),

@@ -32,6 +32,7 @@ const cases: [string, ew.Tensor, Record<string, number>][] = [
   ['a - (-b)', ew.sub(x, ew.neg(row)), { add: 1 }],
   ['(-a)(-b)', ew.mul(ew.neg(x), ew.neg(row)), { mul: 1 }],
   ['(2x) · 3', ew.mul(ew.mul(x, 2), 3), { mul: 1 }],
+  ['3x + 3x', ew.add(ew.mul(x, 3), ew.mul(x, 3)), { mul: 1 }],
   ['-(2x)', ew.neg(ew.mul(x, 2)), { mul: 1 }],
   ['x^1', ew.pow(x, 1), {}],
   ['x^2', ew.pow(x, 2), { square: 1 }],
