@@ -1,4 +1,5 @@
 /** @file How the gradient of a convolution in its kernel becomes ONNX nodes; measured in docs/decisions/0004-convolution-gradients.md. */
+import type { DType } from '../dtype.ts';
 import { int, ints, type Lowering } from '../lowering.ts';
 import { type Shape, sizeOf } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
@@ -10,26 +11,28 @@ export function lowerConvKernel(to: Lowering, [x, y]: readonly string[], { attrs
   const { w, strides, low, high, groups } = attrs;
   const plain = [...low, ...high].every((p) => p === 0) && strides.every((s) => s === 1);
   if (!plain || w.slice(2).some((extent) => extent > 1)) {
-    return depthwiseKernel(to, x, y, attrs) ?? kernelInBands(to, x, y, attrs);
+    return (
+      (dtype === 'float32' ? depthwiseKernel(to, x, y, attrs) : undefined) ?? kernelInBands(to, x, y, attrs, dtype)
+    );
   }
   const matrices = ([n, channels, ...spatial]: Shape) => [n, groups, channels / groups, sizeOf(spatial)];
   const [left, right] = [matrices(attrs.y), matrices(attrs.x)];
   const rows = { name: to.node('Reshape', [y, to.ints(left)]), shape: left, transposed: false };
   const columns = { name: to.node('Reshape', [x, to.ints(right)]), shape: right, transposed: true };
   const products = emitProduct(to, rows, columns, dtype);
-  return to.node('Reshape', [to.node('ReduceSum', [products, to.ints([0])], { keepdims: int(0) }), to.ints(w)]);
+  return to.node('Reshape', [summed(to, products, attrs.x[0], sizeOf(w), dtype), to.ints(w)]);
 }
 
 /** Elements of x unfolded up to which the provider may set memory aside in every thread. */
 const mostUnfolded = 1 << 23;
 
 /** {@link kernelBySliding}, over bands of rows whose sum it is where the images are large: the provider asks for memory by their size. */
-function kernelInBands(to: Lowering, x: string, y: string, attrs: ConvAttrs): string {
+function kernelInBands(to: Lowering, x: string, y: string, attrs: ConvAttrs, dtype: DType): string {
   const { strides, low, dilations } = attrs;
   const [rows, ...others] = attrs.y.slice(2);
   const unfolded = sizeOf(attrs.w.slice(1)) * sizeOf(attrs.y.slice(2));
   const height = Math.ceil(rows / Math.min(rows, Math.ceil(unfolded / mostUnfolded)));
-  if (height >= rows) return kernelBySliding(to, x, y, attrs);
+  if (height >= rows) return kernelBySliding(to, x, y, attrs, dtype);
   const axis = to.ints([2]);
   const bands = Array.from({ length: Math.ceil(rows / height) }, (_, band) => {
     const [first, end] = [band * height, Math.min(rows, (band + 1) * height)];
@@ -46,10 +49,10 @@ function kernelInBands(to: Lowering, x: string, y: string, attrs: ConvAttrs): st
       y: [n, attrs.y[1], end - first, ...others],
       low: [from - origin, ...low.slice(1)],
     };
-    return [kernelBySliding(to, seen, part, own)];
+    return [kernelBySliding(to, seen, part, own, dtype)];
   });
   const parts = bands.flat();
-  return parts.length === 0 ? kernelBySliding(to, x, y, attrs) : to.node('Sum', parts);
+  return parts.length === 0 ? kernelBySliding(to, x, y, attrs, dtype) : to.node('Sum', parts);
 }
 
 /** Rows of x the last output lacks at the end, by axis: negative where the convolution leaves the end of x unread. */
@@ -103,7 +106,7 @@ function depthwiseKernel(to: Lowering, x: string, y: string, attrs: ConvAttrs): 
   const each = to.node('Reshape', [slid, to.ints([n, all / n, -1, 1])]);
   const back = to.node('ReorderOutput', [each], { channels: int(channels), channels_last: int(0) }, nchwc);
   const taps = onlyTaps(to, back, [n, channels], [], attrs);
-  return to.node('Reshape', [to.node('ReduceSum', [taps, to.ints([0])], { keepdims: int(0) }), to.ints(attrs.w)]);
+  return to.node('Reshape', [summed(to, taps, n, sizeOf(attrs.w), 'float32'), to.ints(attrs.w)]);
 }
 
 /**
@@ -111,7 +114,7 @@ function depthwiseKernel(to: Lowering, x: string, y: string, attrs: ConvAttrs): 
  * last. There the places a filter slides to are the row tap and, in one axis, (column tap, channel); the stride becomes the
  * distance of the filter's taps. The provider unfolds x in cache and multiplies, so that no tap of x is ever copied to memory.
  */
-function kernelBySliding(to: Lowering, x: string, y: string, attrs: ConvAttrs): string {
+function kernelBySliding(to: Lowering, x: string, y: string, attrs: ConvAttrs, dtype: DType): string {
   const { strides, low, dilations, groups } = attrs;
   const [n, channels, ...extent] = attrs.x;
   const [o, c, ...kernel] = attrs.w;
@@ -139,8 +142,15 @@ function kernelBySliding(to: Lowering, x: string, y: string, attrs: ConvAttrs): 
     pads: ints([...withChannels(low, 0), ...withChannels(high, 0)]),
   });
   const taps = onlyTaps(to, slid, [n / together, o], [c], attrs);
-  const total = to.node('ReduceSum', [taps, to.ints([0])], { keepdims: int(0) });
+  const total = summed(to, taps, n / together, sizeOf(attrs.w), dtype);
   return to.node('Reshape', [c === 1 ? total : swapped(to, total, [o, sizeOf(kernel), c]), to.ints(attrs.w)]);
+}
+
+/** Σ over the first axis as a product with ones, which takes half the time of ReduceSum, and a quarter for up to 16 terms. */
+function summed(to: Lowering, terms: string, count: number, size: number, dtype: DType): string {
+  if (count === 1) return terms;
+  const rows = to.node('Reshape', [terms, to.ints([count, size])]);
+  return to.node('MatMul', [to.scalar(1, dtype, [1, count]), rows]);
 }
 
 /** Terms of a sum from which the provider's product is at its best. */
@@ -148,7 +158,7 @@ const longSum = 256;
 
 /** How many examples of small images share a group, so that sums are long; groups enough for every thread remain. */
 function examplesTogether(n: number, pixels: number): number {
-  const most = Math.min(n / 16, longSum / pixels);
+  const most = Math.min(n / 8, longSum / pixels);
   for (let count = Math.floor(most); count > 1; count--) {
     if (n % count === 0) return count;
   }

@@ -12,6 +12,7 @@ import type { ConvAttrs } from './conv.ts';
 interface Direct {
   readonly image: string;
   readonly attrs: ConvAttrs;
+  readonly dtype: DType;
   kernel(): string;
   blocks(block: number): string;
 }
@@ -24,15 +25,15 @@ interface Ending {
   readonly relu?: boolean;
 }
 
-export const lowerConv = (to: Lowering, [x, w]: readonly string[], { attrs }: Tensor<ConvAttrs>): string =>
-  emit(to, directConv(to, x, w, attrs));
+export const lowerConv = (to: Lowering, [x, w]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string =>
+  emit(to, directConv(to, x, w, attrs, dtype));
 
 /** Convolution, then bias where there is a third input, then ReLU where asked. */
 export const lowerConvEnding = (
   to: Lowering,
   [x, w, bias]: readonly string[],
-  { attrs }: Tensor<ConvAttrs & { readonly relu: boolean }>,
-): string => emit(to, directConv(to, x, w, attrs), { bias, relu: attrs.relu });
+  { attrs, dtype }: Tensor<ConvAttrs & { readonly relu: boolean }>,
+): string => emit(to, directConv(to, x, w, attrs, dtype), { bias, relu: attrs.relu });
 
 export const lowerConvInput = (to: Lowering, [y, w]: readonly string[], { attrs, dtype }: Tensor<ConvAttrs>): string =>
   emitInput(to, y, w, attrs, dtype);
@@ -40,7 +41,7 @@ export const lowerConvInput = (to: Lowering, [y, w]: readonly string[], { attrs,
 function emitInput(to: Lowering, y: string, w: string, attrs: ConvAttrs, dtype: DType): string {
   const seen = withoutUnseen(to, y, attrs);
   if (seen === undefined) return to.node('Expand', [to.scalar(0, dtype), to.ints(attrs.x)]);
-  const direct = directInput(to, seen.y, w, seen.attrs);
+  const direct = directInput(to, seen.y, w, seen.attrs, dtype);
   return direct ? emit(to, direct) : transposedConv(to, seen.y, w, seen.attrs);
 }
 
@@ -51,28 +52,30 @@ export function lowerConvPair(
   node: Tensor<ConvAttrs & { readonly of: 'conv' | 'convInput' }>,
 ): string {
   const { of, ...attrs } = node.attrs;
+  const { dtype } = node;
   const direct = (image: string, kernel: string): Direct | undefined => {
-    if (of === 'conv') return directConv(to, image, kernel, attrs);
+    if (of === 'conv') return directConv(to, image, kernel, attrs, dtype);
     const seen = withoutUnseen(to, image, attrs);
-    return seen && directInput(to, seen.y, kernel, seen.attrs);
+    return seen && directInput(to, seen.y, kernel, seen.attrs, dtype);
   };
   const [first, second] = [direct(a, w), direct(a2, w2)];
   const sum = first && emitBlocked(to, first);
   if (second && sum !== undefined) return unblocked(to, emitBlocked(to, second, {}, sum)!, second.attrs.y);
   const alone = (image: string, kernel: string) =>
-    of === 'conv' ? emit(to, directConv(to, image, kernel, attrs)) : emitInput(to, image, kernel, attrs, node.dtype);
+    of === 'conv' ? emit(to, directConv(to, image, kernel, attrs, dtype)) : emitInput(to, image, kernel, attrs, dtype);
   return to.node('Add', [alone(a, w), alone(a2, w2)]);
 }
 
-const directConv = (to: Lowering, image: string, w: string, attrs: ConvAttrs): Direct => ({
+const directConv = (to: Lowering, image: string, w: string, attrs: ConvAttrs, dtype: DType): Direct => ({
   image,
   attrs,
+  dtype,
   kernel: () => w,
   blocks: (block) => blockedKernel(to, w, attrs, block),
 });
 
 /** An input gradient as a convolution with the kernel turned around, which is what it is where the stride is 1. */
-function directInput(to: Lowering, y: string, w: string, attrs: ConvAttrs): Direct | undefined {
+function directInput(to: Lowering, y: string, w: string, attrs: ConvAttrs, dtype: DType): Direct | undefined {
   const { strides, low, dilations, groups, x } = attrs;
   // The CPU's ConvTranspose, which other strides need, uses one thread.
   if (strides.some((s) => s > 1)) return undefined;
@@ -88,6 +91,7 @@ function directInput(to: Lowering, y: string, w: string, attrs: ConvAttrs): Dire
   return {
     image: y,
     attrs: mirrored,
+    dtype,
     kernel: () => turned(to, w, attrs),
     blocks: (block) =>
       groups === 1 && o % block === 0 && c % block === 0
@@ -138,7 +142,8 @@ function emitBlocked(to: Lowering, direct: Direct, ending: Ending = {}, sum?: st
   const { groups, strides, low, high, dilations, y } = attrs;
   const [o, c, ...kernel] = attrs.w;
   const pixels = y[0] * sizeOf(y.slice(2));
-  if (block === 1 || pixels < least.pixels || pixels * sizeOf(attrs.w) < least.products) return undefined;
+  if (block === 1 || direct.dtype !== 'float32') return undefined;
+  if (pixels < least.pixels || pixels * sizeOf(attrs.w) < least.products) return undefined;
   const plain = readsPlain(attrs, block);
   const depthwise = isDepthwise(attrs);
   const splits = groups === 1 || depthwise || (c % block === 0 && (o / groups) % block === 0);
