@@ -6,6 +6,7 @@
  */
 import type { Segment } from '../params/layout.ts';
 import type { Operand } from '../tensor/ops/elementwise.ts';
+import type { Shape } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { Schema, Symbols, Values } from './hyperparameters.ts';
 
@@ -31,13 +32,24 @@ export type Family =
   | 'parameter-free'
   | 'matrix';
 
-/** A vector of state, as long as the parameters. */
+/**
+ * How weight decay enters: λθ added to the gradient (`coupled`), weights times 1 - ηλ (`decoupled`), or divided by
+ * 1 + ηλ after the step (`proximal`).
+ */
+export type Decay = 'coupled' | 'decoupled' | 'proximal';
+
+/** State for each tensor: by default as many elements as the tensor has, in the same order. */
 export interface SlotSpec<H extends Schema> {
   readonly doc: string;
   /** Whether the slot exists under these hyper-parameters; always by default. */
   when?(values: Values<H>): boolean;
   /** What it holds before the first step: a number (0 by default), or a copy of the parameters taken then. */
   init?(values: Values<H>): number | 'theta';
+  /**
+   * Shape for a tensor, where it is not the tensor's own, such as [rows, rows] for statistics of its rows; [0] where the tensor has
+   * none. Only phases over tensors see such slots.
+   */
+  shape?(segment: Segment, values: Values<H>): Shape;
 }
 
 /** A number of state, kept in float64. */
@@ -110,12 +122,12 @@ export interface Phase<H extends Schema, S extends string, C extends string> {
    */
   readonly evaluate?: string;
   /**
-   * `vector` (the default): the update is elementwise, with reductions, over all tensors at once. `matrices`: it is
-   * done one tensor after the other, with symbols of shape [rows, columns] (scalars of shape []) and any op, matrix
+   * `vector` (the default): the update is elementwise, with reductions, over all tensors at once. `tensors`: it is
+   * done one tensor after the other, with symbols of the tensor's own shape (scalars of shape []) and any op, matrix
    * products included; it writes `theta` and slots only.
    */
-  readonly over?: 'vector' | 'matrices';
-  /** Tensors the phase is for: by default all, or those of rank 2 and more for `matrices`. */
+  readonly over?: 'vector' | 'tensors';
+  /** Tensors the phase is for: by default all, or those of rank 2 and more for `tensors`. */
   only?(segment: Segment): boolean;
   /** Whether the phase takes place in this step, one boolean for all; always by default. */
   when?(s: RuleSymbols<H, S, C>): Tensor;
@@ -138,6 +150,14 @@ export interface OptimizerDefinition<H extends Schema = Schema, S extends string
   readonly title: string;
   readonly source: Source;
   readonly family: Family;
+  /** The rule as a page of math: a statement a line, in the notation of the docs. */
+  readonly formula: string;
+  /** When to use it, what to watch, in a few sentences. */
+  readonly use: string;
+  /** How weight decay is coupled to the step, where there is any. */
+  readonly decay?: Decay;
+  /** How the learning rate follows the batch size at a fixed number of epochs; `square root` by default. */
+  readonly batchScaling?: 'linear' | 'square root' | 'none';
   /** Must have `lr`. */
   readonly hyperparameters: H;
   readonly slots: Readonly<Record<S, SlotSpec<H>>>;
@@ -156,6 +176,11 @@ export interface OptimizerDefinition<H extends Schema = Schema, S extends string
    * that near a minimum it is η P⁻¹ times momentum of the gradient.
    */
   preconditioner?(s: RuleSymbols<H, S, C>): Tensor;
+  /**
+   * The point that is evaluated and exported, where it is not the one trained: an average of iterates. From the state after step `t`;
+   * asked only after the first step.
+   */
+  evaluated?(s: RuleSymbols<H, S, C>): Tensor;
   /** State that `restart()` sets back to its initial value, beside the counter. */
   readonly restart?: { readonly slots: readonly NoInfer<S>[]; readonly scalars: readonly NoInfer<C>[] };
   /** The step. */

@@ -1,7 +1,7 @@
 /** @file Which parameter gets which hyper-parameters. */
 import { ConfigError, nearest } from '../base/errors.ts';
 import type { ParamLayout, Segment } from '../params/layout.ts';
-import { completeValues, type Schema, type Values } from './hyperparameters.ts';
+import { completeValues, isStructural, type Schema, type Values } from './hyperparameters.ts';
 
 /** Parameters to choose: those that meet all conditions given. */
 export interface Match {
@@ -90,8 +90,8 @@ export function assign<H extends Schema>(
         throw new ConfigError(
           `${label}: a group cannot have an lr of its own, which no schedule would follow; give lrScale, a factor on the optimizer's.`,
         );
-      const kind = schema[name]?.kind;
-      if (kind === 'flag' || kind === 'choice')
+      const parameter = schema[name];
+      if (parameter && isStructural(parameter))
         throw new ConfigError(
           `${label}: ${name} holds for the whole optimizer and cannot differ by group; set it there.`,
         );

@@ -39,6 +39,13 @@ export interface IntegerParameter extends Described, Limits {
   readonly search?: SearchRange;
 }
 
+/** A whole number that decides how the update is built, such as the number of iterations in it: the same for all tensors. */
+export interface CountParameter extends Described, Limits {
+  readonly kind: 'count';
+  readonly default: number;
+  readonly search?: SearchRange;
+}
+
 /** A list of numbers, such as decay rates. */
 export interface NumbersParameter extends Described, Limits {
   readonly kind: 'numbers';
@@ -60,13 +67,23 @@ export interface ChoiceParameter<T extends string = string> extends Described {
   readonly default: T;
 }
 
-export type Hyperparameter = NumberParameter | IntegerParameter | NumbersParameter | FlagParameter | ChoiceParameter;
+export type Hyperparameter =
+  | NumberParameter
+  | IntegerParameter
+  | CountParameter
+  | NumbersParameter
+  | FlagParameter
+  | ChoiceParameter;
+
+/** Whether a hyper-parameter decides how the update is built, rather than being a number in it. */
+export const isStructural = ({ kind }: Hyperparameter): boolean =>
+  kind === 'count' || kind === 'flag' || kind === 'choice';
 
 /** Hyper-parameters by name. */
 export type Schema = Readonly<Record<string, Hyperparameter>>;
 
 /** A hyper-parameter's value as users write it. */
-export type ValueOf<P extends Hyperparameter> = P extends NumberParameter | IntegerParameter
+export type ValueOf<P extends Hyperparameter> = P extends NumberParameter | IntegerParameter | CountParameter
   ? number
   : P extends NumbersParameter
     ? readonly number[]
@@ -89,6 +106,7 @@ export type Symbols<H extends Schema> = { readonly [K in keyof H]: SymbolOf<H[K]
 
 export const number = (p: Omit<NumberParameter, 'kind'>): NumberParameter => ({ kind: 'number', ...p });
 export const integer = (p: Omit<IntegerParameter, 'kind'>): IntegerParameter => ({ kind: 'integer', ...p });
+export const count = (p: Omit<CountParameter, 'kind'>): CountParameter => ({ kind: 'count', ...p });
 export const numbers = (p: Omit<NumbersParameter, 'kind'>): NumbersParameter => ({ kind: 'numbers', ...p });
 export const flag = (p: Omit<FlagParameter, 'kind'>): FlagParameter => ({ kind: 'flag', ...p });
 export const choice = <const T extends string>(p: Omit<ChoiceParameter<T>, 'kind'>): ChoiceParameter<T> => ({
@@ -166,6 +184,7 @@ export function problemOf(parameter: Hyperparameter, value: unknown): string | u
         : `give ${parameter.anyLength ? 'a list of' : length} numbers, each ${limitsOf(parameter)}`;
     }
     case 'integer':
+    case 'count':
       return Number.isInteger(value) && within(value, parameter)
         ? undefined
         : `give a whole number ${limitsOf(parameter)}`;

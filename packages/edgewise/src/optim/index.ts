@@ -1,8 +1,6 @@
-export { adam, adamw } from './adam.ts';
-export { adan } from './adan.ts';
 export { parameterVector } from './backend.ts';
-export { clipGlobalNorm, clipValue } from './clipping.ts';
 export {
+  type Decay,
   defineOptimizer,
   type Family,
   type OptimizerDefinition,
@@ -18,10 +16,13 @@ export {
 export { type Assignment, assign, type Group, type Match, matching } from './groups.ts';
 export * from './hyperparameters.ts';
 export { clipFactor, correction, ema, globalNorm } from './math.ts';
-export type { MatrixEvaluator } from './matrices.ts';
-export { bytesNeeded, createOptimizer, interpretOptimizer, Optimizer } from './optimizer.ts';
+export { createOptimizer, interpretOptimizer, Optimizer, stateBytes } from './optimizer.ts';
 export { findOptimizer, optimizers } from './registry.ts';
+export { adam, adamw } from './rules/adam.ts';
+export { adan } from './rules/adan.ts';
+export { sgd } from './rules/sgd.ts';
 export * from './schedules.ts';
 export type { OptimizerSettings, OptimizerTarget, ScalarState, StepInputs, StepReport } from './settings.ts';
-export { sgd } from './sgd.ts';
-export { type ChangedGradient, changeGradient } from './wrap.ts';
+export type { TensorEvaluator } from './tensors.ts';
+export { clipGlobalNorm, clipValue } from './wrappers/clipping.ts';
+export { type ChangedGradient, changeGradient } from './wrappers/gradient.ts';

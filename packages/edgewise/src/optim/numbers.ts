@@ -3,7 +3,7 @@ import type { Level } from '../kernels/index.ts';
 import type { Segment } from '../params/layout.ts';
 import type { OptimizerDefinition, ScalarSpec } from './definition.ts';
 import type { Assignment, Group } from './groups.ts';
-import type { Hyperparameter, Schema, Values } from './hyperparameters.ts';
+import { type Hyperparameter, isStructural, type Schema, type Values } from './hyperparameters.ts';
 
 export const hyperName = (name: string, i?: number): string => (i === undefined ? `h.${name}` : `h.${name}.${i}`);
 export const stateName = (name: string): string => `state.${name}`;
@@ -93,9 +93,9 @@ export class NumberTable<H extends Schema> {
   }
 }
 
-/** Names of the numbers that a hyper-parameter consists of; none for flags, choices and the learning rate. */
+/** Names of the numbers that a hyper-parameter consists of; none for structural ones and the learning rate. */
 function namesOf(name: string, parameter: Hyperparameter): string[] {
-  if (name === 'lr' || parameter.kind === 'flag' || parameter.kind === 'choice') return [];
+  if (name === 'lr' || isStructural(parameter)) return [];
   return parameter.kind === 'numbers' ? parameter.default.map((_, i) => hyperName(name, i)) : [hyperName(name)];
 }
 

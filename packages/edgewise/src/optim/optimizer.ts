@@ -6,7 +6,7 @@ import type { ParamVector } from '../params/vector.ts';
 import { type Backend, type Cost, interpreterBackend, wasmBackend } from './backend.ts';
 import type { OptimizerDefinition, Stability } from './definition.ts';
 import { type Assignment, assign, type Group, type Match } from './groups.ts';
-import { completeValues, type Schema, type Values } from './hyperparameters.ts';
+import { completeValues, isStructural, type Schema, type Values } from './hyperparameters.ts';
 import { extentsOf, NumberTable, RESTART, STEP, stateName, UPDATES, WHEN } from './numbers.ts';
 import { type BoundPhase, bindPhases } from './phases.ts';
 import { writePreconditioner } from './preconditioner.ts';
@@ -49,27 +49,37 @@ export function interpretOptimizer<H extends Schema, S extends string, C extends
   return new Optimizer(definition, settings, target, interpreterBackend);
 }
 
-/** Bytes of a {@link VectorSpace} that parameters, gradient and state take: for `reserve`, so that nothing moves later. */
-export function bytesNeeded<H extends Schema, S extends string, C extends string>(
+/** Bytes of a {@link VectorSpace} that the state takes, and the tables of its kernels: for `reserve`, so that nothing moves later. */
+export function stateBytes<H extends Schema, S extends string, C extends string>(
   definition: OptimizerDefinition<H, S, C>,
   settings: OptimizerSettings<H>,
   layout: ParamLayout,
   dtype: VectorDType,
 ): number {
   const values = completeValues(definition.name, definition.hyperparameters, settings.values ?? {});
-  const slots = slotsUnder(
-    definition,
-    assign(definition.name, definition.hyperparameters, values, settings.groups ?? [], settings.frozen, layout),
+  const assignments = assign(
+    definition.name,
+    definition.hyperparameters,
+    values,
+    settings.groups ?? [],
+    settings.frozen,
+    layout,
   );
+  const slots = [...slotsUnder(definition, assignments, layout).values()];
   // Tables of kernels: rows of spans and totals, for each stage and each outcome of its conditions.
   const rows = layout.segments.reduce((sum, segment) => sum + extentsOf(segment).rows, 0);
-  return VectorSpace.bytesFor(layout.size, dtype, 2 + slots.length) + 1024 * layout.segments.length + 64 * rows;
+  return (
+    slots.reduce((sum, { size }) => sum + VectorSpace.bytesFor(size, dtype, 1), 0) +
+    2 ** 20 +
+    1024 * layout.segments.length +
+    128 * rows
+  );
 }
 
 export class Optimizer<H extends Schema = Schema, S extends string = string, C extends string = string> {
   readonly definition: OptimizerDefinition<H, S, C>;
   readonly layout: ParamLayout;
-  /** The state by name, laid out as the parameters. */
+  /** The state by name, laid out as the parameters unless the definition says otherwise. */
   readonly slots: Readonly<Record<string, ParamVector>>;
   readonly #settings: { values: Values<H>; readonly groups: readonly Group<H>[]; readonly frozen: Match | undefined };
   readonly #target: OptimizerTarget;
@@ -79,6 +89,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   #assignments: Assignment<H>[];
   #context: Context<H>;
   #phases: readonly BoundPhase[] = [];
+  #evaluated: BoundUpdate | undefined;
   /** Segments that are not frozen. */
   readonly #awake: readonly number[];
   /** Segments updated in the last step; those that are awake and not in `#absentKey`. */
@@ -110,7 +121,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#awake = this.#assignments.flatMap(({ frozen }, i) => (frozen ? [] : [i]));
     this.#active = this.#awake;
     this.slots = Object.fromEntries(
-      slotsUnder(definition, this.#assignments).map((name) => [name, backend.allocate(theta.layout)]),
+      [...slotsUnder(definition, this.#assignments, theta.layout)].map(([name, layout]) => [
+        name,
+        backend.allocate(layout),
+      ]),
     );
     this.#numbers = new NumberTable(definition, this.#settings.groups, this.#segments);
     this.#numbers.write(values, this.#assignments);
@@ -119,9 +133,9 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#context = this.#build();
   }
 
-  /** Whether a step may evaluate gradients beside the one that `grad` holds at its beginning, or needs matrix products: it is taken with {@link stepWith} then. */
+  /** Whether a step may evaluate gradients beside the one that `grad` holds at its beginning, or works on whole tensors: it is taken with {@link stepWith} then. */
   get needsStepWith(): boolean {
-    return this.furtherEvaluations > 0 || this.definition.phases.some(({ over }) => over === 'matrices');
+    return this.furtherEvaluations > 0 || this.definition.phases.some(({ over }) => over === 'tensors');
   }
 
   /** Largest number of gradients that a step evaluates beside the one that `grad` holds at its beginning. */
@@ -183,6 +197,27 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     return true;
   }
 
+  /** Whether another point than the one trained is evaluated and exported, such as an average. */
+  get evaluatesElsewhere(): boolean {
+    return this.definition.evaluated !== undefined;
+  }
+
+  /**
+   * Runs `work` with the parameters at the point that is to be evaluated and exported, and puts back the trained ones to the bit.
+   * The same point where the definition has no other, or no step was taken yet.
+   */
+  async atEvaluated<T>(work: () => Promise<T> | T): Promise<T> {
+    if (!this.#evaluated || !(this.#numbers.at[STEP][0] > 0)) return work();
+    const { theta } = this.#target;
+    const trained = theta.data.slice();
+    try {
+      this.#evaluated.run();
+      return await work();
+    } finally {
+      theta.data.set(trained);
+    }
+  }
+
   /** Numbers the rule reported in the last applied step, such as the gradient norm. */
   get report(): Record<string, number> {
     return this.#numbers.report();
@@ -196,7 +231,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   step(inputs: StepInputs = {}): StepReport {
     if (!this.#synchronous) {
       throw new EdgewiseError(
-        `${this.definition.name}: a step evaluates further gradients or matrix products; call stepWith.`,
+        `${this.definition.name}: a step evaluates further gradients or works on whole tensors; call stepWith.`,
       );
     }
     this.#begin(inputs);
@@ -250,7 +285,8 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     const before = this.#settings.values;
     const values = completeValues(name, hyperparameters, { ...before, ...changes });
     const assignments = this.#assign(values);
-    const [needed, had] = [slotsUnder(this.definition, assignments), Object.keys(this.slots)];
+    const needed = [...slotsUnder(this.definition, assignments, this.layout).keys()];
+    const had = Object.keys(this.slots);
     if (needed.join() !== had.join()) {
       throw new ConfigError(
         `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${needed.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
@@ -261,7 +297,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#numbers.write(values, assignments);
     const sameStructure =
       Object.entries(hyperparameters).every(
-        ([key, { kind }]) => (kind !== 'flag' && kind !== 'choice') || before[key] === values[key],
+        ([key, parameter]) => !isStructural(parameter) || before[key] === values[key],
       ) &&
       [...this.#context.answers.values()].every(
         ({ name: key, value, answer }) => isEverywhere(assignments, key, value) === answer,
@@ -362,12 +398,20 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#activate();
   }
 
+  /** Slots of another layout than the parameters'. */
+  #shaped(): ReadonlyMap<string, ParamLayout> {
+    return new Map(
+      Object.entries(this.slots).flatMap(([name, { layout }]) => (layout === this.layout ? [] : [[name, layout]])),
+    );
+  }
+
   #activate(): void {
     for (const phase of this.#phases) phase.activate(this.#active);
   }
 
   #invalidate(): void {
     for (const phase of this.#phases) phase.invalidate();
+    this.#evaluated?.invalidate();
   }
 
   #assign(values: Values<H>): Assignment<H>[] {
@@ -401,15 +445,19 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Traces the rule under the present settings and binds what comes out. */
   #build(): Context<H> {
-    const { theta, grad, matrices } = this.#target;
+    const { theta, grad, tensors } = this.#target;
     const context: Context<H> = {
       definition: this.definition,
       slots: Object.keys(this.slots),
+      shaped: this.#shaped(),
       numbers: this.#numbers,
       assignments: this.#assignments,
       answers: new Map(),
     };
-    this.#phases = bindPhases(context, this.#segments, { theta, grad, ...this.slots }, this.#backend, matrices);
+    const bound = bindPhases(context, this.#segments, { theta, grad, ...this.slots }, this.#backend, tensors);
+    this.#phases = bound.phases;
+    this.#evaluated = bound.evaluated;
+    this.#evaluated?.activate(this.#awake);
     this.#activate();
     this.#synchronous = !this.needsStepWith;
     return context;

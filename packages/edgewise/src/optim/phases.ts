@@ -3,10 +3,10 @@ import { type BoundUpdate, NOMINALS } from '../kernels/index.ts';
 import type { Segment } from '../params/layout.ts';
 import type { ParamVector } from '../params/vector.ts';
 import type { Backend, Cost } from './backend.ts';
-import type { Phase } from './definition.ts';
+import type { OptimizerDefinition, Phase } from './definition.ts';
 import type { Schema } from './hyperparameters.ts';
-import { type MatrixEvaluator, MatrixUpdate } from './matrices.ts';
 import { extentsOf } from './numbers.ts';
+import { type TensorEvaluator, TensorUpdate } from './tensors.ts';
 import { type Context, type Rule, traceUpdate } from './trace.ts';
 
 export interface BoundPhase {
@@ -25,14 +25,21 @@ export interface BoundPhase {
   invalidate(): void;
 }
 
+export interface BoundPhases {
+  readonly phases: readonly BoundPhase[];
+  /** Moves the parameters to the point that is evaluated. */
+  readonly evaluated: BoundUpdate | undefined;
+}
+
 export function bindPhases<H extends Schema>(
   context: Context<H>,
   segments: readonly Segment[],
   vectors: Readonly<Record<string, ParamVector>>,
   backend: Backend,
-  matrices: MatrixEvaluator | undefined,
-): BoundPhase[] {
-  const { definition, numbers } = context;
+  tensors: TensorEvaluator | undefined,
+): BoundPhases {
+  const { numbers, shaped } = context;
+  const definition: OptimizerDefinition<H> = context.definition;
   const binding = {
     segments: segments.map((segment) => ({
       offset: segment.offset,
@@ -40,10 +47,9 @@ export function bindPhases<H extends Schema>(
       rows: extentsOf(segment).rows,
     })),
     vectors: Object.fromEntries(
-      Object.entries(vectors).map(([name, vector]) => [
-        name,
-        { byteOffset: vector.byteOffset, view: () => vector.data },
-      ]),
+      Object.entries(vectors).flatMap(([name, vector]) =>
+        shaped.has(name) ? [] : [[name, { byteOffset: vector.byteOffset, view: () => vector.data }]],
+      ),
     ),
     scalars: numbers.at,
     results: numbers.at,
@@ -57,16 +63,16 @@ export function bindPhases<H extends Schema>(
       movesParameters: 'theta' in first.graph.writes,
     };
   };
-  return definition.phases.map((phase: Phase<H, string, string>): BoundPhase => {
+  const phases = definition.phases.map((phase: Phase<H, string, string>): BoundPhase => {
     const { evaluate, when, undo, over } = phase;
-    const only = phase.only ?? (over === 'matrices' ? ({ shape }: Segment) => shape.length > 1 : () => true);
+    const only = phase.only ?? (over === 'tensors' ? ({ shape }: Segment) => shape.length > 1 : () => true);
     const mine = segments.map(only);
     const condition = when && bind((s) => ({ when: when(s) }));
     const undoing = undo && bind(undo);
     const main =
-      over === 'matrices'
+      over === 'tensors'
         ? {
-            update: new MatrixUpdate(context, phase.update, segments, vectors, matrices),
+            update: new TensorUpdate(context, phase.update, segments, vectors, tensors),
             refusals: [],
             movesParameters: true,
           }
@@ -89,4 +95,6 @@ export function bindPhases<H extends Schema>(
       },
     };
   });
+  const { evaluated } = definition;
+  return { phases, evaluated: evaluated && bind((s) => ({ theta: evaluated(s) })).update };
 }

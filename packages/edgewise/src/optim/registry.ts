@@ -1,9 +1,9 @@
 /** @file All optimizers by name. A program that uses one of them imports its page instead, and does not pay for the rest. */
 import { ConfigError, nearest } from '../base/errors.ts';
-import { adam, adamw } from './adam.ts';
-import { adan } from './adan.ts';
 import type { OptimizerDefinition } from './definition.ts';
-import { sgd } from './sgd.ts';
+import { adam, adamw } from './rules/adam.ts';
+import { adan } from './rules/adan.ts';
+import { sgd } from './rules/sgd.ts';
 
 /** Every optimizer, in the order of the docs. */
 export const optimizers: readonly OptimizerDefinition[] = [adan, sgd, adam, adamw];

@@ -1,9 +1,10 @@
 /** @file What an optimizer is made from, told at each step, and says afterwards. */
+import { ParamLayout } from '../params/layout.ts';
 import type { ParamVector } from '../params/vector.ts';
 import type { OptimizerDefinition, SlotSpec } from './definition.ts';
 import type { Assignment, Group, Match } from './groups.ts';
 import type { Schema, Values } from './hyperparameters.ts';
-import type { MatrixEvaluator } from './matrices.ts';
+import type { TensorEvaluator } from './tensors.ts';
 
 /** Settings of an optimizer: its hyper-parameters, and which parameters differ. */
 export interface OptimizerSettings<H extends Schema = Schema> {
@@ -21,8 +22,8 @@ export interface OptimizerTarget {
   readonly theta: ParamVector;
   /** Gradient at the parameters, written by the caller before each step; the optimizer does not change it. */
   readonly grad: ParamVector;
-  /** What computes phases over matrices; the reference interpreter by default. */
-  readonly matrices?: MatrixEvaluator;
+  /** What computes phases over tensors; the reference interpreter by default. */
+  readonly tensors?: TensorEvaluator;
 }
 
 /** What a step is told. */
@@ -48,12 +49,23 @@ export interface StepReport {
 /** Numbers of an optimizer's state, exact; JSON keeps them to the bit except for non-finite ones. */
 export type ScalarState = Readonly<Record<string, readonly number[]>>;
 
-/** Slots that the definition needs under the settings of some parameter. */
+/** Slots that the definition needs under the settings of some parameter, each with its layout. */
 export function slotsUnder<H extends Schema>(
   { slots }: OptimizerDefinition<H>,
   assignments: readonly Assignment<H>[],
-): string[] {
-  return Object.entries(slots).flatMap(([name, spec]: [string, SlotSpec<H>]) =>
-    assignments.some(({ values }) => spec.when?.(values) ?? true) ? [name] : [],
+  layout: ParamLayout,
+): Map<string, ParamLayout> {
+  const needed = Object.entries(slots).filter(([, spec]: [string, SlotSpec<H>]) =>
+    assignments.some(({ values }) => spec.when?.(values) ?? true),
+  );
+  return new Map(
+    needed.map(([name, { shape }]: [string, SlotSpec<H>]) => [
+      name,
+      shape
+        ? new ParamLayout(
+            assignments.map(({ segment, values }) => ({ name: segment.name, shape: shape(segment, values) })),
+          )
+        : layout,
+    ]),
   );
 }

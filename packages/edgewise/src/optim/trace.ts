@@ -1,6 +1,7 @@
 /** @file From a definition and its settings to symbolic updates. */
 import { EdgewiseError } from '../base/errors.ts';
 import { type Level, type Nominal, symbolAt, type UpdateGraph } from '../kernels/index.ts';
+import type { ParamLayout } from '../params/layout.ts';
 import { add, mul, type Operand } from '../tensor/ops/elementwise.ts';
 import { constant, type Tensor } from '../tensor/tensor.ts';
 import type { OptimizerDefinition, Refusal, RuleSymbols, Update } from './definition.ts';
@@ -13,6 +14,8 @@ export interface Context<H extends Schema> {
   readonly definition: OptimizerDefinition<H>;
   /** Slots there are under the settings. */
   readonly slots: readonly string[];
+  /** Those among them that are not laid out as the parameters. */
+  readonly shaped: ReadonlyMap<string, ParamLayout>;
   readonly numbers: NumberTable<H>;
   readonly assignments: readonly Assignment<H>[];
   /** What the rule asked about its hyper-parameters, and the answers it was built on. */
@@ -48,7 +51,7 @@ export function symbolize<H extends Schema>(
     if (name === 'lr') return [name, scaled(scalars.lr)];
     if (parameter.kind === 'numbers') return [name, parameter.default.map((_, i) => scalars[hyperName(name, i)])];
     if (parameter.kind === 'number' || parameter.kind === 'integer') return [name, scalars[hyperName(name)]];
-    // Flags and choices are the same for all tensors.
+    // What decides how the update is built is the same for all tensors.
     return [name, first ? first.values[name] : parameter.default];
   });
   const pick = (names: readonly string[], from: Readonly<Record<string, Tensor>>, key: (name: string) => string) =>
@@ -92,7 +95,8 @@ export type Rule<H extends Schema> = (
 ) => Update<string, string> & { readonly when?: Tensor };
 
 /** Traces what `rule` returns at nominal extents. */
-export function traceUpdate<H extends Schema>(context: Context<H>, nominal: Nominal, rule: Rule<H>): TracedUpdate {
+export function traceUpdate<H extends Schema>(whole: Context<H>, nominal: Nominal, rule: Rule<H>): TracedUpdate {
+  const context = { ...whole, slots: whole.slots.filter((name) => !whole.shaped.has(name)) };
   const { symbols, vectors, scalars } = symbolize(context, (level, name) => symbolAt(level, name, nominal));
   const { theta, slots, scalars: state, refuse = [], restart, report, when } = rule(symbols);
   const results = {

@@ -63,7 +63,7 @@ export class Network {
 
   /**
    * Allocates and initialises a network.
-   * @param options.slots vectors of the parameters' size to set memory aside for, such as those of an optimizer; 4 by default.
+   * @param options.state bytes to set memory aside for, such as an optimizer's (`stateBytes`); by default those of four vectors.
    * @throws ConfigError where the model has no parameters or too many, or the device does not compute in `dtype`.
    */
   constructor(options: {
@@ -72,9 +72,9 @@ export class Network {
     device: Device;
     key: Key;
     dtype?: FloatDType;
-    slots?: number;
+    state?: (layout: ParamLayout) => number;
   }) {
-    const { model, objective, device, key, dtype = 'float32', slots = 4 } = options;
+    const { model, objective, device, key, dtype = 'float32' } = options;
     if (!device.floats.includes(dtype)) {
       throw new ConfigError(
         `Device '${device.name}' computes in ${device.floats.join(', ')}, not in ${dtype}; choose another precision or device.`,
@@ -92,13 +92,15 @@ export class Network {
     const bufferLayout = new ParamLayout(buffers);
     // Growing the memory later would detach the views that devices hold.
     const vectors =
-      VectorSpace.bytesFor(layout.size, dtype, 2 + slots) + VectorSpace.bytesFor(bufferLayout.size, dtype, 2);
+      VectorSpace.bytesFor(layout.size, dtype, 2) +
+      VectorSpace.bytesFor(bufferLayout.size, dtype, 2) +
+      (options.state?.(layout) ?? VectorSpace.bytesFor(layout.size, dtype, 4) + kernelTables(layout));
     if (vectors > MEMORY_LIMIT) {
       throw new ConfigError(
-        `Model '${model.name}' has ${layout.count} parameters, which take ${(vectors / 2 ** 30).toFixed(1)} GiB with gradient and ${slots} vectors of optimizer state, more than the 4 GiB of a WebAssembly memory; use a smaller model, an optimizer with less state, or float32.`,
+        `Model '${model.name}' has ${layout.count} parameters, which take ${(vectors / 2 ** 30).toFixed(1)} GiB with gradient and optimizer state, more than the 4 GiB of a WebAssembly memory; use a smaller model, an optimizer with less state, or float32.`,
       );
     }
-    this.space = new VectorSpace({ reserve: Math.min(MEMORY_LIMIT, vectors + kernelTables(layout)) });
+    this.space = new VectorSpace({ reserve: Math.min(MEMORY_LIMIT, vectors) });
     const vector = (of: ParamLayout) =>
       new ParamVector(of, dtype, this.space.memory, this.space.alloc(of.size, dtype).byteOffset);
     this.params = vector(layout);

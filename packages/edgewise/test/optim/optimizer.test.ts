@@ -5,7 +5,6 @@ import { VectorSpace } from '../../src/kernels/index.ts';
 import {
   adamw,
   adan,
-  bytesNeeded,
   clipGlobalNorm,
   createOptimizer,
   defineOptimizer,
@@ -17,6 +16,7 @@ import {
   parameterVector,
   problemOf,
   sgd,
+  stateBytes,
 } from '../../src/optim/index.ts';
 import { ParamLayout } from '../../src/params/layout.ts';
 import { ParamVector } from '../../src/params/vector.ts';
@@ -281,7 +281,7 @@ describe('several gradients a step', () => {
     const { optimizer } = make({}, sam(sgd, false));
     expect(optimizer.needsStepWith).toBe(true);
     expect(() => optimizer.step()).toThrow(
-      /sam\+sgd: a step evaluates further gradients or matrix products; call stepWith/,
+      /sam\+sgd: a step evaluates further gradients or works on whole tensors; call stepWith/,
     );
     expect(make({}, muon).optimizer.needsStepWith).toBe(true);
   });
@@ -302,6 +302,8 @@ test('a rule may use the loss, and refuse without it', () => {
     name: 'polyak',
     title: 'test',
     source: { title: 'test', authors: 'test', year: 2000 },
+    formula: 'test',
+    use: 'test',
     family: 'gradient descent',
     hyperparameters: { lr: learningRate(1) },
     slots: {},
@@ -324,6 +326,8 @@ describe('mistakes in rules are named', () => {
       name: 'mine',
       title: 'test',
       source: { title: 'test', authors: 'test', year: 2000 },
+      formula: 'test',
+      use: 'test',
       family: 'gradient descent',
       hyperparameters: { lr: learningRate(1) },
       slots: {},
@@ -385,7 +389,8 @@ describe('the registry', () => {
 });
 
 test('what is needed can be reserved: nothing moves afterwards', () => {
-  const reserve = bytesNeeded(findOptimizer('adan'), {}, layout, 'float32');
+  const reserve =
+    VectorSpace.bytesFor(layout.size, 'float32', 2) + stateBytes(findOptimizer('adan'), {}, layout, 'float32');
   const space = new VectorSpace({ reserve });
   const { buffer } = space.memory;
   const [theta, grad] = [parameterVector(space, layout, 'float32'), parameterVector(space, layout, 'float32')];
@@ -403,7 +408,10 @@ test('many tensors, groups and conditions stay within what was reserved', () => 
     { match: { tag: 'odd' }, lrScale: 0.5, values: { weightDecay: 0, betas: [0.9, 0.9, 0.9], eps: 1e-4 } },
   ];
   const definition = findOptimizer('adan');
-  const space = new VectorSpace({ reserve: bytesNeeded(definition, { values, groups }, many, 'float64') });
+  const space = new VectorSpace({
+    reserve:
+      VectorSpace.bytesFor(many.size, 'float64', 2) + stateBytes(definition, { values, groups }, many, 'float64'),
+  });
   const { buffer } = space.memory;
   const [theta, grad] = [parameterVector(space, many, 'float64'), parameterVector(space, many, 'float64')];
   const optimizer = createOptimizer(definition, { values, groups }, { theta, grad, space });

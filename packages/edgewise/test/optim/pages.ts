@@ -39,7 +39,7 @@ import { matmul } from '../../src/tensor/ops/matmul.ts';
 import { norm, sum } from '../../src/tensor/ops/reduce.ts';
 import type { Tensor } from '../../src/tensor/tensor.ts';
 
-const source = { title: 'test', authors: 'test', year: 2024 };
+const page = { source: { title: 'test', authors: 'test', year: 2024 }, formula: 'test', use: 'test' };
 const eps = (value: number) => number({ default: value, above: 0, doc: 'ε' });
 const perTensor = (x: Tensor) => norm(x, { axes: [1, 2], keepDims: true });
 
@@ -47,7 +47,7 @@ const perTensor = (x: Tensor) => norm(x, { axes: [1, 2], keepDims: true });
 export const lamb = defineOptimizer({
   name: 'lamb',
   title: 'LAMB',
-  source,
+  ...page,
   family: 'layer-wise',
   hyperparameters: {
     lr: learningRate(1e-3),
@@ -80,7 +80,7 @@ export const lamb = defineOptimizer({
 export const prodigy = defineOptimizer({
   name: 'prodigy',
   title: 'Prodigy',
-  source,
+  ...page,
   family: 'parameter-free',
   hyperparameters: {
     lr: learningRate(1),
@@ -127,7 +127,7 @@ export const prodigy = defineOptimizer({
 export const nadam = defineOptimizer({
   name: 'nadam',
   title: 'NAdam',
-  source,
+  ...page,
   family: 'adaptive moments',
   hyperparameters: {
     lr: learningRate(2e-3),
@@ -161,7 +161,7 @@ const directionRule = (normalized: boolean) =>
   defineOptimizer({
     name: normalized ? 'sgd_normalized' : 'sgd_clip',
     title: 'clipped update',
-    source,
+    ...page,
     family: 'gradient descent',
     hyperparameters: {
       lr: learningRate(0.1),
@@ -188,7 +188,7 @@ export const sgdNormalized = directionRule(true);
 export const stepTuned = defineOptimizer({
   name: 'step_tuned_sgd',
   title: 'Step-Tuned SGD',
-  source,
+  ...page,
   family: 'two evaluations',
   hyperparameters: {
     lr: learningRate(0.1, 'α'),
@@ -299,7 +299,7 @@ export const centralized = (base: OptimizerDefinition): OptimizerDefinition =>
 export const muon = defineOptimizer({
   name: 'muon',
   title: 'Muon',
-  source,
+  ...page,
   family: 'matrix',
   hyperparameters: {
     lr: learningRate(0.02),
@@ -312,7 +312,7 @@ export const muon = defineOptimizer({
   phases: [
     {
       evaluate: 'loss',
-      over: 'matrices',
+      over: 'tensors',
       update({ theta, grad, slots, h }) {
         const [rows, columns] = theta.shape;
         const b = ema(h.momentum, slots.b, grad);

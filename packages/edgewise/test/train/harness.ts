@@ -6,7 +6,13 @@ import { subset } from '../../src/data/transforms.ts';
 import { buildModel } from '../../src/models/index.ts';
 import type { Model } from '../../src/nn/index.ts';
 import { openDevice } from '../../src/node/device.ts';
-import { createOptimizer, findOptimizer, type Optimizer, type OptimizerDefinition } from '../../src/optim/index.ts';
+import {
+  createOptimizer,
+  findOptimizer,
+  type Optimizer,
+  type OptimizerDefinition,
+  stateBytes,
+} from '../../src/optim/index.ts';
 import type { ParamVector } from '../../src/params/vector.ts';
 import { sharpness } from '../../src/probes/sharpness.ts';
 import type { Device } from '../../src/runtime/device.ts';
@@ -130,7 +136,7 @@ export async function open(of: Spec, { store, checkpoint }: Place = {}): Promise
     device: await cpu(),
     key: root.split('init'),
     dtype: of.dtype,
-    slots: Object.keys(of.optimizer.slots).length,
+    state: (layout) => stateBytes(of.optimizer, { values: of.values as never }, layout, of.dtype),
   });
   const optimizer = createOptimizer(
     of.optimizer,

@@ -30,7 +30,7 @@ export type Settings = Readonly<Record<string, Setting>>;
 /** A value as JSON has it. */
 export type SettingValue = number | string | boolean | readonly number[] | null;
 
-type PlainValue<S> = S extends { kind: 'number' | 'integer' }
+type PlainValue<S> = S extends { kind: 'number' | 'integer' | 'count' }
   ? number
   : S extends { kind: 'numbers' }
     ? readonly number[]
@@ -63,6 +63,7 @@ function plainType(setting: Setting): z.ZodType {
     case 'text':
       return setting.default === '' ? z.string() : z.string().min(1);
     case 'integer':
+    case 'count':
       return limited(z.int(), setting);
     case 'number':
       return limited(z.number(), setting);
@@ -109,6 +110,7 @@ export function valueOfText(setting: Setting, text: string | boolean): unknown {
   switch (setting.kind) {
     case 'number':
     case 'integer':
+    case 'count':
       return numberOf(text);
     case 'numbers':
       return text.trim() === '' ? [] : text.split(',').map(numberOf);
@@ -139,6 +141,7 @@ const clip = (text: string): string => (text.length <= 60 ? text : `${text.slice
 export function placeholder(setting: Setting): string {
   const names = {
     number: '<number>',
+    count: '<n>',
     integer: '<n>',
     numbers: '<n,n,...>',
     choice: '<name>',

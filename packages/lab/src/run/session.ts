@@ -19,7 +19,9 @@ import {
   type Optimizer,
   type OptimizerDefinition,
   type Schedule,
+  stateBytes,
 } from 'edgewise/optim';
+import type { ParamLayout } from 'edgewise/params';
 import { sharpness } from 'edgewise/probes';
 import {
   checkFit,
@@ -98,12 +100,19 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
   const device = await deviceFor(config);
   try {
     const { definition, values } = optimizerOf(config);
-    const slots = Object.keys(definition.slots).length;
-    const network = new Network({ model, objective, device, key: root.split('init'), dtype: config.precision, slots });
+    const network = new Network({
+      model,
+      objective,
+      device,
+      key: root.split('init'),
+      dtype: config.precision,
+      state: (layout) =>
+        stateBytes(definition, { values, groups: groupsOf(config, definition, layout) }, layout, config.precision),
+    });
     for (const part of [train, test]) checkFit(network, part);
     const optimizer = createOptimizer(
       definition,
-      { values, groups: groupsOf(config, definition, network) },
+      { values, groups: groupsOf(config, definition, network.layout) },
       { theta: network.params, grad: network.gradient, space: network.space },
     );
     const { every, examples, products, tolerance } = config.probes.sharpness;
@@ -190,7 +199,7 @@ function optimizerOf({ optimizer: { name, ...values }, clipNorm, clipValue: limi
 function groupsOf(
   { decayBiasAndNorm }: TrainConfig,
   definition: OptimizerDefinition,
-  { layout }: Network,
+  layout: ParamLayout,
 ): { match: Match; values: { weightDecay: number } }[] {
   if (decayBiasAndNorm || !('weightDecay' in definition.hyperparameters)) return [];
   const tag = ['bias', 'norm'].filter((name) => layout.tagged(name).length > 0);

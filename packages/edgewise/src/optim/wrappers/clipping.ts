@@ -1,9 +1,9 @@
 /** @file Gradient clipping, for any optimizer: a definition in, a definition out. */
-import { maximum, minimum, mul, neg } from '../tensor/ops/elementwise.ts';
-import type { OptimizerDefinition } from './definition.ts';
-import { type NumberParameter, number, type Schema } from './hyperparameters.ts';
-import { clipFactor, globalNorm, refuseUnlessFinite } from './math.ts';
-import { changeGradient } from './wrap.ts';
+import { maximum, minimum, mul, neg } from '../../tensor/ops/elementwise.ts';
+import type { OptimizerDefinition } from '../definition.ts';
+import { type NumberParameter, number, type Schema } from '../hyperparameters.ts';
+import { clipFactor, globalNorm, refuseUnlessFinite } from '../math.ts';
+import { changeGradient } from './gradient.ts';
 
 const clipNorm = number({
   default: 0,

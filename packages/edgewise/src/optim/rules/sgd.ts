@@ -3,19 +3,11 @@
  *
  * H. Robbins, S. Monro, 1951; heavy ball: B. Polyak, 1964; Nesterov's momentum: Y. Nesterov, 1983, written at the
  * iterates as in I. Sutskever et al., ICML 2013. Rule of `torch.optim.SGD`.
- *
- * ```
- * g = -g                                           if maximize
- * g = g + λ θ
- * b = g at the first step, else μ b + (1 - τ) g
- * d = g + μ b  with Nesterov's momentum, else b
- * θ = θ - η d
- * ```
  */
-import { ConfigError } from '../base/errors.ts';
-import { add, equal, mul, neg, sub, where } from '../tensor/ops/elementwise.ts';
-import { defineOptimizer } from './definition.ts';
-import { decayCoefficient, flag, learningRate, number } from './hyperparameters.ts';
+import { ConfigError } from '../../base/errors.ts';
+import { add, equal, mul, neg, sub, where } from '../../tensor/ops/elementwise.ts';
+import { defineOptimizer } from '../definition.ts';
+import { decayCoefficient, flag, learningRate, number } from '../hyperparameters.ts';
 
 export const sgd = defineOptimizer({
   name: 'sgd',
@@ -29,6 +21,16 @@ export const sgd = defineOptimizer({
     reference: 'torch.optim.SGD, PyTorch 1.13',
   },
   family: 'gradient descent',
+  formula: `
+g = -g                                           if maximize
+g = g + λ θ
+b = g at the first step, else μ b + (1 - τ) g
+d = g + μ b  with Nesterov's momentum, else b
+θ = θ - η d
+`,
+  use: 'Convolutional networks with a tuned schedule, and every study of training dynamics: its stability threshold is the plainest.',
+  decay: 'coupled',
+  batchScaling: 'linear',
   hyperparameters: {
     lr: learningRate(0.1),
     momentum: number({

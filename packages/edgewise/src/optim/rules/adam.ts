@@ -5,23 +5,13 @@
  * F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, arXiv 1711.05101. AMSGrad: S. Reddi, S. Kale, S. Kumar,
  * "On the Convergence of Adam and Beyond", ICLR 2018, arXiv 1904.09237. Rules of `torch.optim.Adam` and `AdamW`.
  *
- * ```
- * g = -g                                           if maximize
- * g = g + λ θ                                      Adam
- * m = β1 m + (1 - β1) g
- * v = β2 v + (1 - β2) g²
- * w = max(w, v)                                    amsgrad: takes the place of v below
- * θ = (1 - η λ) θ                                  AdamW
- * θ = θ - η (m / (1 - β1^t)) / (√v / √(1 - β2^t) + ε)
- * ```
- *
  * The maximum of AMSGrad is over uncorrected averages, as in PyTorch; optax corrects first.
  */
-import { add, div, maximum, mul, neg, sqrt, square, sub } from '../tensor/ops/elementwise.ts';
-import type { Tensor } from '../tensor/tensor.ts';
-import { defineOptimizer, type RuleSymbols, type Source, type Update } from './definition.ts';
-import { decayCoefficient, decayRates, flag, learningRate, number, type Values } from './hyperparameters.ts';
-import { correction, ema } from './math.ts';
+import { add, div, maximum, mul, neg, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import { defineOptimizer, type RuleSymbols, type Source, type Update } from '../definition.ts';
+import { decayCoefficient, decayRates, flag, learningRate, number, type Values } from '../hyperparameters.ts';
+import { correction, ema } from '../math.ts';
 
 const hyperparameters = (weightDecay: number, decay: string) =>
   ({
@@ -76,6 +66,16 @@ export const adam = defineOptimizer({
   name: 'adam',
   aliases: ['amsgrad'],
   title: 'Adam',
+  formula: `
+g = -g                                           if maximize
+g = g + λ θ
+m = β1 m + (1 - β1) g
+v = β2 v + (1 - β2) g²
+w = max(w, v)                                    amsgrad: takes the place of v below
+θ = θ - η (m / (1 - β1^t)) / (√v / √(1 - β2^t) + ε)
+`,
+  use: 'A first try on anything, with its default settings; where weights decay, AdamW instead.',
+  decay: 'coupled',
   hyperparameters: hyperparameters(
     0,
     'Coefficient λ of the L2 penalty: λθ is added to the gradient, and so is divided like it. For decay that is not, use adamw.',
@@ -91,6 +91,15 @@ export const adamw = defineOptimizer({
   ...page,
   name: 'adamw',
   title: 'AdamW',
+  formula: `
+g = -g                                           if maximize
+m = β1 m + (1 - β1) g
+v = β2 v + (1 - β2) g²
+w = max(w, v)                                    amsgrad: takes the place of v below
+θ = (1 - η λ) θ - η (m / (1 - β1^t)) / (√v / √(1 - β2^t) + ε)
+`,
+  use: 'Transformers, and anything with weight decay: the decay of a weight does not depend on the size of its gradients.',
+  decay: 'decoupled',
   source: {
     ...page.source,
     title: 'Decoupled Weight Decay Regularization',

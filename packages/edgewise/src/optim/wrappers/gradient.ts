@@ -1,8 +1,8 @@
 /** @file Definitions made from definitions. */
-import { ConfigError } from '../base/errors.ts';
-import type { Tensor } from '../tensor/tensor.ts';
-import type { OptimizerDefinition, RuleSymbols, Update } from './definition.ts';
-import type { NumberParameter, Schema } from './hyperparameters.ts';
+import { ConfigError } from '../../base/errors.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import type { OptimizerDefinition, RuleSymbols, Update } from '../definition.ts';
+import type { NumberParameter, Schema } from '../hyperparameters.ts';
 
 /** A changed gradient, and what the step then refuses and reports beside what it does already. */
 export interface ChangedGradient extends Pick<Update<never, never>, 'refuse' | 'report'> {
@@ -25,7 +25,7 @@ export function changeGradient<H extends Schema, S extends string, C extends str
   if (name in base.hyperparameters)
     throw new ConfigError(`${base.name} has a hyper-parameter '${name}' already; wrap it once.`);
   const erased: OptimizerDefinition = base;
-  if (erased.phases.some(({ only, over }) => only !== undefined || over === 'matrices')) {
+  if (erased.phases.some(({ only, over }) => only !== undefined || over === 'tensors')) {
     throw new ConfigError(
       `${base.name} updates some tensors by one rule and some by another; ${name} needs a rule that sees them all. Wrap an optimizer that has one.`,
     );

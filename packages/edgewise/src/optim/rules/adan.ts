@@ -3,25 +3,25 @@
  *
  * X. Xie, P. Zhou, H. Li, Z. Lin, S. Yan, "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
  * 2022, arXiv 2208.06677. Rule and start-up of the authors' code (sail-sg/Adan).
- *
- * ```
- * c   = min(1, G / (‖g‖ + ε));  g ← c g          if G > 0
- * d   = 0 at the first step, else g - g'
- * m   = β1 m + (1 - β1) g
- * v   = β2 v + (1 - β2) d
- * n   = β3 n + (1 - β3) (g + β2 d)²
- * u   = (m / (1 - β1^t) + β2 v / (1 - β2^t)) / (√n / √(1 - β3^t) + ε)
- * θ   = (θ - η u) / (1 + η λ)                     proximal
- *       (1 - η λ) θ - η u                         otherwise
- * g'  = g
- * ```
  */
-import { ConfigError } from '../base/errors.ts';
-import { add, div, equal, greater, logicalOr, mod, mul, sqrt, square, sub, where } from '../tensor/ops/elementwise.ts';
-import { sum } from '../tensor/ops/reduce.ts';
-import { defineOptimizer } from './definition.ts';
-import { decayCoefficient, decayRates, flag, integer, learningRate, number } from './hyperparameters.ts';
-import { clipFactor, correction, ema, globalNorm, refuseUnlessFinite } from './math.ts';
+import { ConfigError } from '../../base/errors.ts';
+import {
+  add,
+  div,
+  equal,
+  greater,
+  logicalOr,
+  mod,
+  mul,
+  sqrt,
+  square,
+  sub,
+  where,
+} from '../../tensor/ops/elementwise.ts';
+import { sum } from '../../tensor/ops/reduce.ts';
+import { defineOptimizer } from '../definition.ts';
+import { decayCoefficient, decayRates, flag, integer, learningRate, number } from '../hyperparameters.ts';
+import { clipFactor, correction, ema, globalNorm, refuseUnlessFinite } from '../math.ts';
 
 export const adan = defineOptimizer({
   name: 'adan',
@@ -34,6 +34,19 @@ export const adan = defineOptimizer({
     reference: 'github.com/sail-sg/Adan adan.py, commit 2c65bea',
   },
   family: 'adaptive moments',
+  formula: `
+c   = min(1, G / (‖g‖ + ε));  g ← c g          if G > 0
+d   = 0 at the first step, else g - g'
+m   = β1 m + (1 - β1) g
+v   = β2 v + (1 - β2) d
+n   = β3 n + (1 - β3) (g + β2 d)²
+u   = (m / (1 - β1^t) + β2 v / (1 - β2^t)) / (√n / √(1 - β3^t) + ε)
+θ   = (θ - η u) / (1 + η λ)                     proximal
+      (1 - η λ) θ - η u                         otherwise
+g'  = g
+`,
+  use: 'The default of this library: as good as others in about half the epochs, for large batches too. Learning rates are 5 to 10 times those of Adam, and the first steps want a warm-up.',
+  decay: 'proximal',
   hyperparameters: {
     lr: learningRate(
       1e-3,

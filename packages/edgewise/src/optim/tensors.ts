@@ -1,4 +1,4 @@
-/** @file Phases that work on one matrix after the other: any op, matrix products included. */
+/** @file Phases that work on one tensor after the other: any op, matrix products included. */
 import { EdgewiseError } from '../base/errors.ts';
 import type { Segment } from '../params/layout.ts';
 import type { ParamVector } from '../params/vector.ts';
@@ -8,29 +8,28 @@ import { sameShape } from '../tensor/shape.ts';
 import { input, type Tensor } from '../tensor/tensor.ts';
 import type { RuleSymbols, Update } from './definition.ts';
 import type { Schema } from './hyperparameters.ts';
-import { extentsOf } from './numbers.ts';
 import { type Context, symbolize, writesOf } from './trace.ts';
 
 /** Computes tensors from given ones: the reference interpreter, or a device. */
-export type MatrixEvaluator = (
+export type TensorEvaluator = (
   outputs: readonly Tensor[],
   given: ReadonlyMap<Tensor, ArrayLike<number>>,
 ) => readonly ArrayLike<number>[] | Promise<readonly ArrayLike<number>[]>;
 
-interface TracedMatrix {
+interface TracedTensor {
   readonly vectors: Readonly<Record<string, Tensor>>;
   readonly scalars: Readonly<Record<string, Tensor>>;
   readonly writes: readonly (readonly [name: string, value: Tensor])[];
 }
 
-/** A rule on matrices, traced once for each shape there is. */
-export class MatrixUpdate<H extends Schema> {
+/** A rule on tensors, traced once for each shape there is. */
+export class TensorUpdate<H extends Schema> {
   readonly #context: Context<H>;
   readonly #rule: (s: RuleSymbols<H, string, string>) => Update<string, string>;
   readonly #vectors: Readonly<Record<string, ParamVector>>;
   readonly #segments: readonly Segment[];
-  readonly #evaluate: MatrixEvaluator;
-  readonly #traced = new Map<string, TracedMatrix>();
+  readonly #evaluate: TensorEvaluator;
+  readonly #traced = new Map<string, TracedTensor>();
   #active: readonly number[] = [];
 
   constructor(
@@ -38,7 +37,7 @@ export class MatrixUpdate<H extends Schema> {
     rule: (s: RuleSymbols<H, string, string>) => Update<string, string>,
     segments: readonly Segment[],
     vectors: Readonly<Record<string, ParamVector>>,
-    evaluator: MatrixEvaluator = evaluate,
+    evaluator: TensorEvaluator = evaluate,
   ) {
     this.#context = context;
     this.#rule = rule;
@@ -76,25 +75,26 @@ export class MatrixUpdate<H extends Schema> {
     for (const [i, [name]] of writes.entries()) this.#vectors[name].set(segment.name, results[i]);
   }
 
-  #trace(segment: Segment): TracedMatrix {
-    const { rows, columns } = extentsOf(segment);
-    const shape = [rows, columns];
-    const key = shape.join();
+  #trace(segment: Segment): TracedTensor {
+    const { shape } = segment;
+    const shapeOf = (name: string) => this.#context.shaped.get(name)?.segment(segment.name).shape ?? shape;
+    const key = JSON.stringify([shape, ...[...this.#context.shaped.keys()].map(shapeOf)]);
     const known = this.#traced.get(key);
     if (known) return known;
     const { symbols, vectors, scalars } = symbolize(this.#context, (level, name) =>
-      input(name, level === 'element' ? shape : [], 'float64'),
+      input(name, level === 'element' ? shapeOf(name) : [], 'float64'),
     );
     const { theta, slots, ...rest } = this.#rule(symbols);
     const others = Object.entries(rest).filter(([, value]) => value !== undefined);
     const { name } = this.#context.definition;
     if (others.length > 0)
       throw new EdgewiseError(
-        `${name}: a phase over matrices writes theta and slots only, not ${others.map(([what]) => what).join(', ')}; put those into a phase over the vector.`,
+        `${name}: a phase over tensors writes theta and slots only, not ${others.map(([what]) => what).join(', ')}; put those into a phase over the vector.`,
       );
-    const writes = Object.entries(writesOf(this.#context, { theta, slots })).map(
-      ([vector, value]) => [vector, sameShape(value.shape, shape) ? value : expand(value, shape)] as const,
-    );
+    const writes = Object.entries(writesOf(this.#context, { theta, slots })).map(([vector, value]) => {
+      const wanted = shapeOf(vector);
+      return [vector, sameShape(value.shape, wanted) ? value : expand(value, wanted)] as const;
+    });
     const traced = { vectors, scalars, writes };
     this.#traced.set(key, traced);
     return traced;
