@@ -1,12 +1,20 @@
 /** @file All optimizers by name. A program that uses one of them imports its page instead, and does not pay for the rest. */
 import { ConfigError, nearest } from '../base/errors.ts';
 import type { OptimizerDefinition } from './definition.ts';
-import { adam, adamw } from './rules/adam.ts';
-import { adan } from './rules/adan.ts';
-import { sgd } from './rules/sgd.ts';
+import { adaptiveFamily } from './families/adaptive.ts';
+import { averagingFamily } from './families/averaging.ts';
+import { gradientFamily } from './families/gradient.ts';
+import { matrixFamily } from './families/matrix.ts';
+import { scaledFamily } from './families/scaled.ts';
 
 /** Every optimizer, in the order of the docs. */
-export const optimizers: readonly OptimizerDefinition[] = [adan, sgd, adam, adamw];
+export const optimizers: readonly OptimizerDefinition[] = [
+  ...adaptiveFamily,
+  ...gradientFamily,
+  ...scaledFamily,
+  ...averagingFamily,
+  ...matrixFamily,
+];
 
 /** The optimizer called `name`, or known by it, in any case. @throws ConfigError naming the nearest one. */
 export function findOptimizer(name: string): OptimizerDefinition {

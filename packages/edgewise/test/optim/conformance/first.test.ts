@@ -1,4 +1,4 @@
-import { adam, adamw, adan, clipGlobalNorm, clipValue, sgd } from '../../src/optim/index.ts';
+import { adam, adamw, adan, clipGlobalNorm, clipValue, sgd } from '../../../src/optim/index.ts';
 import {
   adamReference,
   adamwReference,
@@ -6,11 +6,12 @@ import {
   clippedNormReference,
   clippedValueReference,
   sgdReference,
-} from './references.ts';
-import { runOptimizerSuite } from './suite.ts';
+} from '../references/first.ts';
+import { runOptimizerSuite } from '../suite.ts';
 
 runOptimizerSuite({
   definition: adan,
+  groupOption: 'eps',
   reference: adanReference,
   base: { lr: 0.02, weightDecay: 0.1, eps: 1e-3 },
   changes: {
@@ -29,6 +30,7 @@ runOptimizerSuite({
 
 const sgdRow = {
   definition: sgd,
+  groupOption: 'momentum',
   reference: sgdReference,
   base: { lr: 0.05, momentum: 0.9, weightDecay: 0.1 },
   changes: {
@@ -54,6 +56,7 @@ const adamChanges = {
 const adamBase = { lr: 0.02, weightDecay: 0.1, eps: 1e-3 };
 runOptimizerSuite({
   definition: adam,
+  groupOption: 'eps',
   reference: adamReference,
   base: adamBase,
   changes: adamChanges,
@@ -61,6 +64,7 @@ runOptimizerSuite({
 });
 runOptimizerSuite({
   definition: adamw,
+  groupOption: 'eps',
   reference: adamwReference,
   base: adamBase,
   changes: adamChanges,

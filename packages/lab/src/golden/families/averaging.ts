@@ -1,0 +1,3 @@
+import type { Translation } from '../subjects.ts';
+
+export const translations: Readonly<Record<string, Translation>> = {};
