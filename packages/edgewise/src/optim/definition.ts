@@ -78,6 +78,8 @@ export interface RuleSymbols<H extends Schema, S extends string, C extends strin
   readonly step: Tensor;
   /** Learning rate the optimizer was made with, times the tensor's scale: what a schedule is relative to. */
   readonly baseLr: Tensor;
+  /** Factor of the tensor's group on learning rates, 1 by default; `h.lr` and `baseLr` have it already. */
+  readonly lrScale: Tensor;
   /** Loss at the parameters, as passed to the step; NaN where none was. */
   readonly loss: Tensor;
   /** Elements, rows, columns and rank of the tensor. */

@@ -1,4 +1,5 @@
 export { parameterVector } from './backend.ts';
+export { combine, type Part } from './combine.ts';
 export {
   type Decay,
   defineOptimizer,

@@ -70,6 +70,7 @@ export function symbolize<H extends Schema>(
     t: add(scalars[UPDATES in scalars ? UPDATES : STEP], 1),
     step: add(scalars[STEP], 1),
     baseLr: scaled(scalars.baseLr),
+    lrScale: scalars.lrScale ?? constant(1, [], 'float64'),
     loss: scalars.loss,
     size: scalars.size,
     rows: scalars.rows,
