@@ -11,6 +11,7 @@ export {
   type UpdateGraph,
 } from './domain.ts';
 export { interpretUpdate } from './interpret.ts';
+export type { Stage } from './plan.ts';
 export {
   bytesOf,
   type VectorArray,

@@ -5,6 +5,7 @@ import {
   type BoundUpdate,
   compileUpdate,
   interpretUpdate,
+  type Stage,
   type UpdateGraph,
   type VectorDType,
   type VectorSpace,
@@ -20,6 +21,8 @@ export interface Cost {
   readonly stages: number;
   /** Bytes read and written for each parameter. */
   readonly traffic: number;
+  /** Sums, norms and the like over all parameters, and over each tensor. */
+  readonly reductions: { readonly model: number; readonly tensor: number };
 }
 
 export interface Backend {
@@ -55,10 +58,17 @@ export function wasmBackend(space: VectorSpace, dtype: VectorDType): Backend {
         codeBytes: () => compiled.codeBytes,
         stages: compiled.plan.stages.length,
         traffic: compiled.traffic,
+        reductions: countReductions(compiled.plan.stages),
       };
       return { update: compiled.bind(binding, space), cost };
     },
   };
+}
+
+function countReductions(stages: readonly Stage[]): Cost['reductions'] {
+  const levels = stages.flatMap(({ reductions }) => reductions.map(({ total }) => total.level));
+  const model = levels.filter((level) => level === 'global').length;
+  return { model, tensor: levels.length - model };
 }
 
 /** One op after the other in float64, on vectors anywhere. */
@@ -67,7 +77,7 @@ export const interpreterBackend: Backend = {
   allocate: (layout) => new ParamVector(layout, 'float64'),
   bind: (graphs, binding) => ({
     update: interpretUpdate(graphs[0], binding),
-    cost: { codeBytes: () => 0, stages: 0, traffic: 0 },
+    cost: { codeBytes: () => 0, stages: 0, traffic: 0, reductions: { model: 0, tensor: 0 } },
   }),
 };
 

@@ -14,6 +14,7 @@ export {
   type Stability,
   type Update,
 } from './definition.ts';
+export { costOf, type OptimizerCost } from './describe.ts';
 export * from './families/adaptive.ts';
 export * from './families/averaging.ts';
 export * from './families/gradient.ts';

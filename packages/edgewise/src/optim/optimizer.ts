@@ -159,6 +159,15 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     return this.#costs.reduce((sum, { traffic }) => sum + traffic, 0);
   }
 
+  /** Reductions that a step takes over all parameters, and over each tensor (or row). */
+  get reductions(): { readonly model: number; readonly tensor: number } {
+    const counts = this.#costs.map(({ reductions }) => reductions);
+    return {
+      model: counts.reduce((sum, { model }) => sum + model, 0),
+      tensor: counts.reduce((sum, { tensor }) => sum + tensor, 0),
+    };
+  }
+
   /** Size of the WebAssembly code compiled so far: stages are compiled when they first run. */
   get codeBytes(): number {
     return this.#costs.reduce((sum, cost) => sum + cost.codeBytes(), 0);
