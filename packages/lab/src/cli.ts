@@ -2,6 +2,7 @@
 import { EdgewiseError } from 'edgewise';
 import { StoreError } from 'edgewise/train';
 import { exportHelp, exportRun } from './commands/export.ts';
+import { optimizersHelp, optimizersMain } from './commands/optimizers.ts';
 import { RunFailed, train } from './commands/train.ts';
 import { parseTrainArguments, trainHelp } from './config/command.ts';
 import { catalog } from './run/catalog.ts';
@@ -11,6 +12,7 @@ const HELP = `Usage: edgewise <command> [flags]
 Commands:
   train                       train a network; everything about it is kept in a run folder
   export <run> <model.onnx>   write a trained network as an ONNX model for inference
+  optimizers [words...]       what there is; also: show NAME, the page of one; check FILE..., against recordings
 
 edgewise <command> --help tells more about each.
 `;
@@ -46,8 +48,12 @@ async function main(argv: readonly string[]): Promise<number> {
       if (wantsHelp) stdout.write(exportHelp(helpWidth()));
       else await exportRun(rest, stdout);
       return 0;
+    case 'optimizers':
+      if (wantsHelp) stdout.write(optimizersHelp(rest, helpWidth()));
+      else return optimizersMain(rest, { stream: stdout, env: process.env });
+      return 0;
     default: {
-      stderr.write(`edgewise: there is no command '${command}'; there are train and export.\n`);
+      stderr.write(`edgewise: there is no command '${command}'; there are train, export and optimizers.\n`);
       return 2;
     }
   }

@@ -45,7 +45,7 @@ u   = (m / (1 - β1^t) + β2 v / (1 - β2^t)) / (√n / √(1 - β3^t) + ε)
       (1 - η λ) θ - η u                         otherwise
 g'  = g
 `,
-  use: 'The default of this library: as good as others in about half the epochs, for large batches too. Learning rates are 5 to 10 times those of Adam, and the first steps want a warm-up.',
+  use: 'The default of this library: the paper reports the quality of others in about half the epochs, for large batches too. Learning rates are 5 to 10 times those of Adam, and the first steps want a warm-up.',
   decay: 'proximal',
   hyperparameters: {
     lr: learningRate(
