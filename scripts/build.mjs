@@ -13,6 +13,8 @@ const common = {
 
 const library = {
   ...common,
+  // A module a source file: a bundler then leaves out the optimizers and ops that a page does not use.
+  unbundle: true,
   cwd: 'packages/edgewise',
   target: 'es2023',
   entry: { index: 'src/index.ts', ...Object.fromEntries(folders.map((folder) => [folder, `src/${folder}/index.ts`])) },
