@@ -1,0 +1,2 @@
+export type { Axis, Bracket, Figure, Panel, Point, Series } from './figure.ts';
+export { renderFigure } from './render.ts';
