@@ -4,8 +4,12 @@ import { ENGINES, type Engine, type GoldenFile, recordedSubject, replay } from '
 import { type OptionRow, type Page, pageOf, wrapperPage } from '../optimizers/page.ts';
 import { disagreements } from './disagreements.ts';
 
-/** Characters that Markdown would take for its own. */
-const escaped = (text: string): string => text.replace(/[|*_<]/g, (mark) => `\\${mark}`);
+/** Text with the characters that Markdown would take for its own marked, outside code. */
+const escaped = (text: string): string =>
+  text
+    .split(/(`[^`]*`)/)
+    .map((part, i) => (i % 2 === 0 ? part.replace(/[|*_<]/g, (mark) => `\\${mark}`) : part))
+    .join('');
 
 export const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [head, head.map(() => '---'), ...rows].map((row) => `| ${row.join(' | ')} |`).join('\n');

@@ -27,7 +27,7 @@ const valley: Surface = (() => {
   const matrix = [a * c * c + b * s * s, (a - b) * c * s, a * s * s + b * c * c];
   const times = ([x, y]: Point): Point => [matrix[0] * x + matrix[1] * y, matrix[1] * x + matrix[2] * y];
   return {
-    name: 'Quadratic valley, condition number 30',
+    name: 'Quadratic, condition number 30',
     value: (p) => (p[0] * times(p)[0] + p[1] * times(p)[1]) / 2,
     gradient: times,
     hessian: (_, v) => times(v),
@@ -133,19 +133,22 @@ export async function trajectory(
   return { lr, points, value: surface.value(points[steps]) };
 }
 
-/** Rates tried for a trajectory, evenly spaced on a logarithmic scale over the declared range of search. */
+/**
+ * Rates tried for a trajectory, evenly spaced on a logarithmic scale from the lowest of the declared range of search to a hundred times its
+ * highest: functions of two variables allow larger steps than networks.
+ */
 export function ratesOf({ hyperparameters }: OptimizerDefinition, count: number): number[] {
   const { lr } = hyperparameters;
-  if (lr.kind !== 'number' || !lr.search) return [];
-  const { low, high } = lr.search;
-  return Array.from({ length: count }, (_, i) => low * (high / low) ** (i / (count - 1)));
+  if (lr.kind !== 'number') return [];
+  const { low, high } = lr.search ?? { low: lr.default / 30, high: lr.default * 30 };
+  return Array.from({ length: count }, (_, i) => low * ((100 * high) / low) ** (i / (count - 1)));
 }
 
-/** The best of the paths with rates over the declared range of search: that whose last value is the lowest. */
+/** The best of the paths over {@link ratesOf}: that whose last value is the lowest. */
 export async function bestTrajectory(
   definition: OptimizerDefinition,
   surface: Surface,
-  { steps = 200, rates = 25 } = {},
+  { steps = 200, rates = 36 } = {},
 ): Promise<Trajectory | undefined> {
   let best: Trajectory | undefined;
   for (const lr of ratesOf(definition, rates)) {
