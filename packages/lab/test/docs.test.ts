@@ -1,6 +1,5 @@
 /** @file What is committed of the docs is what the code would write; `npm run docs` writes it anew. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { findOptimizer, optimizers, wrappers } from 'edgewise/optim';
 import { describe, expect, test } from 'vitest';
 import { disagreements } from '../src/docs/disagreements.ts';
