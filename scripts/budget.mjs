@@ -23,7 +23,12 @@ export { adan, createOptimizer, parameterVector, VectorSpace, ParamLayout };`,
     code: `export * from 'edgewise';`,
     without: [/\/optim\//, /\/train\//, /\/models\//],
   },
-  { name: 'every optimizer', budget: 75_000, code: `export * from 'edgewise/optim';`, without: [/\/train\//, /\/nn\//] },
+  {
+    name: 'every optimizer',
+    budget: 75_000,
+    code: `export * from 'edgewise/optim';`,
+    without: [/\/train\//, /\/nn\//],
+  },
 ];
 
 // Outside the workspace, where nothing but the published files can be found.
