@@ -28,7 +28,7 @@ export interface Axis {
   readonly ticks?: readonly number[];
 }
 
-/** A dashed level line between two places of the x axis, with a short text over its middle. */
+/** A dashed level line between two places of the x axis, with a short text over it. */
 export interface Bracket {
   readonly from: number;
   readonly to: number;

@@ -221,9 +221,11 @@ function plotOf(panel: Panel, looks: ReadonlyMap<string, Look>, { width, height 
         marks.push(Plot.dot(shown, { x: 'x', y: 'y', fill: look?.color, symbol: look?.symbol, r: 4 }));
     }
   }
-  for (const { from, to, y: level, label, series: name } of brackets) {
+  // Labels of brackets that lie above each other stand beside each other.
+  for (const [i, { from, to, y: level, label, series: name }] of brackets.entries()) {
     const color = looks.get(name)?.color;
-    const middle = x.scale === 'log' ? Math.sqrt(from * to) : (from + to) / 2;
+    const share = (i + 1) / (brackets.length + 1);
+    const place = x.scale === 'log' ? from * (to / from) ** share : from + (to - from) * share;
     marks.push(
       Plot.link([0], {
         x1: [from],
@@ -236,7 +238,7 @@ function plotOf(panel: Panel, looks: ReadonlyMap<string, Look>, { width, height 
         ...cut,
       }),
       Plot.text([label], {
-        x: [middle],
+        x: [place],
         y: [level],
         dy: -8,
         fill: color,
