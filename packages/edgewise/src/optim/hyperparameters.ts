@@ -132,6 +132,25 @@ export const decayRates = (values: readonly number[], doc: string): NumbersParam
     })),
   });
 
+/** The stabiliser ε of a division. */
+export const stabiliser = (value: number, doc: string): NumberParameter =>
+  number({
+    default: value,
+    above: 0,
+    doc,
+    search: { low: value / 100, high: Math.min(0.1, value * 1e4), scale: 'log' },
+  });
+
+/** A decay rate or momentum in [0, 1). */
+export const decayRate = (value: number, doc: string): NumberParameter =>
+  number({
+    default: value,
+    min: 0,
+    below: 1,
+    doc,
+    search: { low: Math.max(0, 1 - 5 * (1 - value)), high: 1 - (1 - value) / 5, scale: 'log of 1 - x' },
+  });
+
 /** The weight-decay coefficient λ. */
 export const decayCoefficient = (value: number, doc: string): NumberParameter =>
   number({ default: value, min: 0, doc, search: { low: 1e-5, high: 1, scale: 'log' } });
