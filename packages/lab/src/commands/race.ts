@@ -1,14 +1,17 @@
 /** @file `edgewise race`: several optimizers against each other, on the same terms. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Command, Option } from '@commander-js/extra-typings';
 import { ConfigError, EdgewiseError } from 'edgewise';
 import { openRunStore } from 'edgewise/node';
 import type { RunStore } from 'edgewise/train';
 import { readableError } from '../config/command.ts';
 import { renderFigure } from '../figures/index.ts';
+import { type Entry, overviewFigure, renderOverview } from '../race/overview.ts';
 import { claimFigure, curvesFigure } from '../race/pictures.ts';
 import type { PlanSource } from '../race/plan.ts';
-import { newRace, type Race, readRace, refuseRaceIn, runRace } from '../race/race.ts';
+import { newRace, RACE_FILE, type Race, readRace, refuseRaceIn, runRace } from '../race/race.ts';
 import type { TrialRecord } from '../race/results.ts';
 import { forkedRunner, localRunner, type Progress, serveTrials } from '../race/runner.ts';
 import { renderMarkdown, renderTable, tablesOf } from '../race/table.ts';
@@ -26,6 +29,8 @@ export interface RaceRequest {
   readonly origin: string;
   readonly out: string | null;
   readonly resume: string | null;
+  /** Folder whose subfolders hold races, to sum up; nothing is run. */
+  readonly overview: string | null;
   readonly jobs: number;
 }
 
@@ -97,6 +102,10 @@ function raceCommand() {
     .option('--out <folder>', 'Folder for the results. (default: a new folder in runs/)')
     .option('--resume <folder>', 'Go on with the race in this folder; finished trials are not run again.')
     .option(
+      '--overview <folder>',
+      'Run nothing, and sum up the races in the folders below this one: a table and figures.',
+    )
+    .option(
       '--jobs <n>',
       'Trials at once, each in a process with one thread; more are done in the same time, but each takes longer. 1: one at a time, with all cores.',
       numberOf('--jobs'),
@@ -131,24 +140,32 @@ export function parseRaceArguments(
   } catch (error) {
     throw readableError(error, command);
   }
-  const { out = null, resume = null, jobs, ...planned } = command.opts();
+  const { out = null, resume = null, overview = null, jobs, ...planned } = command.opts();
   if (!Number.isInteger(jobs) || jobs < 1 || jobs > JOBS_LIMIT)
     throw new ConfigError(`--jobs is ${jobs}; give a whole number from 1 to ${JOBS_LIMIT}.`);
   for (const [flag, value] of [
     ['--out', out],
     ['--resume', resume],
+    ['--overview', overview],
   ] as const) {
     if (value === '') throw new ConfigError(`${flag} is empty; give a path.`);
   }
   const flags = trainFlags(rest);
   const given = Object.entries(planned).filter(([, value]) => value !== undefined);
+  const plans = file !== undefined || out !== null || given.length > 0 || Object.keys(flags).length > 0;
+  if (overview !== null) {
+    if (plans || resume !== null) {
+      throw new ConfigError('--overview sums up races that were run; leave out the plan and all other flags.');
+    }
+    return { source: null, origin: overview, out, resume, overview, jobs };
+  }
   if (resume !== null) {
-    if (file !== undefined || out !== null || given.length > 0 || Object.keys(flags).length > 0) {
+    if (plans) {
       throw new ConfigError(
         '--resume goes on with the race as it was planned; leave out the plan, --out and other flags than --jobs.',
       );
     }
-    return { source: null, origin: resume, out, resume, jobs };
+    return { source: null, origin: resume, out, resume, overview, jobs };
   }
   const base = file === undefined ? {} : readPlan(file, readFile);
   if (typeof base !== 'object' || base === null || Array.isArray(base)) {
@@ -160,7 +177,7 @@ export function parseRaceArguments(
       'A race needs optimizers: name them with --optimizers, such as --optimizers adan,adamw,sgd, or give a plan file.',
     );
   }
-  return { source: { plan, flags }, origin: file ?? 'the plan', out, resume, jobs };
+  return { source: { plan, flags }, origin: file ?? 'the plan', out, resume, overview, jobs };
 }
 
 function readPlan(path: string, readFile: (path: string) => string): unknown {
@@ -212,7 +229,11 @@ export const raceWorker = (): Promise<void> => serveTrials(() => performance.now
  * @throws RunFailed for what ends a race that has begun; other errors of the library's where it cannot begin.
  */
 export async function race(request: RaceRequest, { stream, env, now, stop }: Terminal): Promise<boolean> {
-  const { source, origin, resume, jobs } = request;
+  const { source, origin, resume, overview, jobs } = request;
+  if (overview !== null) {
+    stream.write(`${await writeOverview(overview)}\n`);
+    return true;
+  }
   // Before anything is written: a plan that is refused leaves no folder.
   const fresh = source ? newRace(source, origin) : undefined;
   const folder = resume ?? request.out ?? defaultFolder(now());
@@ -241,6 +262,36 @@ export async function race(request: RaceRequest, { stream, env, now, stop }: Ter
   } finally {
     await store.close();
   }
+}
+
+/** Sums up the races below `folder`, in the order of their names; returns what to tell. */
+async function writeOverview(folder: string): Promise<string> {
+  await (await openRunStore(folder, { access: 'read' })).close();
+  const entries: Entry[] = [];
+  for (const name of (await readdir(folder)).sort()) {
+    const path = join(folder, name);
+    if (!existsSync(join(path, RACE_FILE))) continue;
+    const store = await openRunStore(path, { access: 'read' });
+    entries.push({ folder: name, race: await readRace(store) });
+    await store.close();
+  }
+  if (entries.length === 0) {
+    throw new ConfigError(`No folder in ${folder} holds a race (${RACE_FILE}); give the folder that they are in.`);
+  }
+  const figures = [
+    { file: 'loss.svg', figure: overviewFigure(entries, 'loss') },
+    { file: 'accuracy.svg', figure: overviewFigure(entries, 'accuracy') },
+  ].flatMap(({ file, figure }) => (figure ? [{ file, figure }] : []));
+  const store = await openRunStore(folder, { access: 'write' });
+  try {
+    const encode = (text: string) => new TextEncoder().encode(text);
+    for (const { file, figure } of figures) await store.writeAtomic(file, encode(renderFigure(figure)));
+    const named = figures.map(({ file, figure }) => ({ file, title: figure.title }));
+    await store.writeAtomic('README.md', encode(renderOverview(entries, named)));
+  } finally {
+    await store.close();
+  }
+  return `${entries.length} races summed up in ${join(folder, 'README.md')}`;
 }
 
 function defaultFolder(now: number): string {

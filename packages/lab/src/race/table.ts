@@ -144,7 +144,13 @@ export function renderTable({ title, header, rows, notes }: Table): string {
   return [title, '', line(header), ...rows.map(line), '', ...notes].join('\n');
 }
 
+/** Cells may hold links; what would end them or begin a tag is escaped. */
 const escape = (cell: string): string => cell.replaceAll('|', '\\|').replaceAll('<', '&lt;');
+
+export function markdownTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const row = (cells: readonly string[]) => `| ${cells.map(escape).join(' | ')} |`;
+  return [row(header), row(header.map(() => '---')), ...rows.map(row)].join('\n');
+}
 
 /** The whole report as Markdown, with its figures. */
 export function renderMarkdown(
@@ -153,7 +159,6 @@ export function renderMarkdown(
 ): string {
   const { plan, environments } = race;
   const { config } = plan.entrants[0];
-  const row = (cells: readonly string[]) => `| ${cells.map(escape).join(' | ')} |`;
   const machine = environments.at(-1);
   const trial = Object.values(race.trials).at(-1);
   const about = [
@@ -169,7 +174,7 @@ export function renderMarkdown(
       : []),
   ];
   const parts = tablesOf(race).map(({ title, header, rows, notes }) =>
-    [`## ${title}`, '', row(header), row(header.map(() => '---')), ...rows.map(row), '', notes.join(' ')].join('\n'),
+    [`## ${title}`, markdownTable(header, rows), notes.join(' ')].join('\n\n'),
   );
   const pictures = figures.map(({ file, title }) => `![${title}](${file})`);
   return `${[`# ${plan.title}`, about.join(' '), ...pictures, ...parts].join('\n\n')}\n`;

@@ -99,6 +99,7 @@ describe('arguments', () => {
       origin: 'p.json',
       out: 'x',
       resume: null,
+      overview: null,
       jobs: 2,
     });
   });
@@ -114,6 +115,7 @@ describe('arguments', () => {
     [['--optimizers', 'adan', '--trials', 'x'], /--trials is "x"; give a number/],
     [['--resume', 'x', '--trials', '3'], /--resume goes on with the race as it was planned/],
     [['--resume', 'x', '--model', 'mlp'], /leave out the plan/],
+    [['--overview', 'x', '--trials', '3'], /--overview sums up races that were run/],
     [['--optimizers', 'adan', '--out', ''], /--out is empty/],
     [['--optimizers', 'adan', '--select', 'speed'], /speed/],
     [['--optimizers'], /--optimizers.*needs a value/],
