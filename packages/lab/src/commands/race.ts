@@ -119,7 +119,11 @@ function raceCommand() {
 }
 
 /** The help of `edgewise race`. */
-export const raceHelp = (width: number): string => raceCommand().configureHelp({ helpWidth: width }).helpInformation();
+export function raceHelp(width: number): string {
+  const command = raceCommand();
+  new Command('edgewise').addCommand(command);
+  return command.configureHelp({ helpWidth: width }).helpInformation();
+}
 
 /**
  * Reads the arguments after `race`.
