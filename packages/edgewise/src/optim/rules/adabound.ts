@@ -4,7 +4,7 @@
  * L. Luo, Y. Xiong, Y. Liu, X. Sun, "Adaptive Gradient Methods with Dynamic Bound of Learning Rate", ICLR 2019, arXiv 1902.09843.
  * Rules of the authors' code.
  */
-import { add, div, maximum, minimum, mul, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
+import { add, div, greater, maximum, minimum, mul, sqrt, square, sub, where } from '../../tensor/ops/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer, type RuleSymbols, type Source } from '../definition.ts';
 import { decayCoefficient, decayRates, flag, learningRate, number, stabiliser } from '../hyperparameters.ts';
@@ -26,7 +26,7 @@ const hyperparameters = (weightDecay: ReturnType<typeof decayCoefficient>) =>
     finalLr: number({
       default: 0.1,
       above: 0,
-      doc: 'Rate f that all element-wise rates approach; follows the schedule in proportion to the learning rate.',
+      doc: "Rate f that all element-wise rates approach; follows the schedule, and a group's factor, in proportion to the learning rate.",
       search: { low: 0.003, high: 1, scale: 'log' },
     }),
     gamma: number({
@@ -63,13 +63,20 @@ a  = clamp(η √(1 - β2^t) / (1 - β1^t) / (√v + ε), lo, hi)`;
 
 function bounded(
   g: Tensor,
-  { t, slots, h, baseLr }: Pick<RuleSymbols<BoundSchema, 'm' | 'v' | 'w', never>, 't' | 'slots' | 'h' | 'baseLr'>,
+  {
+    t,
+    slots,
+    h,
+    baseLr,
+    lrScale,
+  }: Pick<RuleSymbols<BoundSchema, 'm' | 'v' | 'w', never>, 't' | 'slots' | 'h' | 'baseLr' | 'lrScale'>,
 ) {
   const [beta1, beta2] = h.betas;
   const m = ema(beta1, slots.m, g);
   const v = ema(beta2, slots.v, square(g));
   const w = h.amsbound ? maximum(slots.w, v) : undefined;
-  const final = mul(h.finalLr, div(h.lr, baseLr));
+  // A group's factor is in both rates, and is 0 where it is frozen.
+  const final = where(greater(h.lr, 0), mul(mul(h.finalLr, lrScale), div(h.lr, baseLr)), 0);
   const low = mul(final, sub(1, div(1, add(mul(h.gamma, t), 1))));
   const high = mul(final, add(1, div(1, mul(h.gamma, t))));
   const rate = div(mul(h.lr, sqrt(correction(beta2, t))), correction(beta1, t));
@@ -83,7 +90,7 @@ export const adabound = defineOptimizer({
   aliases: ['amsbound'],
   title: 'AdaBound',
   formula: `\ng  = g + λ θ${rule}\nθ  = θ - a m\n`,
-  use: 'A start like Adam and an end like SGD: the element-wise rates close in on `finalLr`, which is tuned as SGD’s rate would be.',
+  use: "A start like Adam and an end like SGD: the element-wise rates close in on `finalLr`, which is tuned as SGD's rate would be.",
   decay: 'coupled',
   hyperparameters: hyperparameters(
     decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.'),
@@ -105,7 +112,7 @@ export const adaboundw = defineOptimizer({
     ...hyperparameters(decayCoefficient(0, 'Weight-decay coefficient λ: weights are multiplied by 1 - ηλ.')),
     plainDecay: flag({
       default: false,
-      doc: 'Multiply weights by 1 - λ, whatever the learning rate, as the authors’ package does.',
+      doc: "Multiply weights by 1 - λ, whatever the learning rate, as the authors' package does.",
     }),
   },
   update(s) {

@@ -7,9 +7,32 @@
 import { add, div, mul, pow, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
 import { sum } from '../../tensor/ops/reduce.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { defineOptimizer } from '../definition.ts';
+import { defineOptimizer, type RuleSymbols } from '../definition.ts';
 import { choice, decayCoefficient, decayRate, learningRate, number, stabiliser } from '../hyperparameters.ts';
 import { refuseUnlessFinite, withPenalty } from '../math.ts';
+
+const adagradParameters = {
+  lr: learningRate(1e-2),
+  lrDecay: number({ default: 0, min: 0, unit: '1/step', doc: 'Decay δ of the learning rate beside that by s.' }),
+  initialAccumulatorValue: number({
+    default: 0,
+    min: 0,
+    doc: 'Sum of squares s_0 that every coordinate starts with.',
+  }),
+  eps: stabiliser(1e-10, 'Stabiliser ε of the division.'),
+  epsPlacement: choice({
+    choices: ['outside', 'inside'],
+    default: 'outside',
+    doc: 'Where ε is added: to the root of the sum (PyTorch), or to the sum (optax).',
+  }),
+  weightDecay: decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.'),
+};
+
+/** What a step divides by, for the sum s of squares. */
+function rootOf(s: Tensor, { h, is }: Pick<RuleSymbols<typeof adagradParameters, never, never>, 'h' | 'is'>): Tensor {
+  const total = is('initialAccumulatorValue', 0) ? s : add(h.initialAccumulatorValue, s);
+  return h.epsPlacement === 'inside' ? sqrt(add(total, h.eps)) : add(sqrt(total), h.eps);
+}
 
 export const adagrad = defineOptimizer({
   name: 'adagrad',
@@ -23,41 +46,22 @@ export const adagrad = defineOptimizer({
   family: 'accumulated squares',
   formula: `
 g = g + λ θ
-s = s + g²                                       s = s_0 before the first step
-θ = θ - η / (1 + (t - 1) δ) · g / (√s + ε)       g / √(s + ε) with ε inside
+s = s + g²
+θ = θ - η / (1 + (t - 1) δ) · g / (√(s_0 + s) + ε)      g / √(s_0 + s + ε) with ε inside
 `,
   use: 'Sparse gradients and convex problems: coordinates that are rarely seen keep large steps. On long runs the steps vanish.',
   decay: 'coupled',
-  hyperparameters: {
-    lr: learningRate(1e-2),
-    lrDecay: number({ default: 0, min: 0, unit: '1/step', doc: 'Decay δ of the learning rate beside that by s.' }),
-    initialAccumulatorValue: number({
-      default: 0,
-      min: 0,
-      doc: 'Sum of squares s_0 that every coordinate starts with.',
-    }),
-    eps: stabiliser(1e-10, 'Stabiliser ε of the division.'),
-    epsPlacement: choice({
-      choices: ['outside', 'inside'],
-      default: 'outside',
-      doc: 'Where ε is added: to the root of the sum (PyTorch), or to the sum (optax).',
-    }),
-    weightDecay: decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.'),
-  },
-  slots: { s: { doc: 'sum of squared gradients', init: ({ initialAccumulatorValue }) => initialAccumulatorValue } },
+  hyperparameters: adagradParameters,
+  slots: { s: { doc: 'sum of squared gradients' } },
   restart: { slots: ['s'], scalars: [] },
   stability: ({ lr }) => (lr === 0 ? undefined : { threshold: 2 / lr, of: 'preconditioned hessian' }),
-  preconditioner: ({ t, slots, h }) => {
-    const root = h.epsPlacement === 'inside' ? sqrt(add(slots.s, h.eps)) : add(sqrt(slots.s), h.eps);
-    return mul(root, add(1, mul(sub(t, 1), h.lrDecay)));
-  },
+  preconditioner: (symbols) => mul(rootOf(symbols.slots.s, symbols), add(1, mul(sub(symbols.t, 1), symbols.h.lrDecay))),
   update(symbols) {
     const { theta, grad, t, slots, h } = symbols;
     const g = withPenalty(grad, symbols);
     const s = add(slots.s, square(g));
     const rate = div(h.lr, add(1, mul(sub(t, 1), h.lrDecay)));
-    const root = h.epsPlacement === 'inside' ? sqrt(add(s, h.eps)) : add(sqrt(s), h.eps);
-    return { theta: sub(theta, mul(rate, div(g, root))), slots: { s } };
+    return { theta: sub(theta, mul(rate, div(g, rootOf(s, symbols)))), slots: { s } };
   },
 });
 
@@ -72,9 +76,9 @@ export const adagradNorm = defineOptimizer({
   },
   family: 'accumulated squares',
   formula: `
-g  = g + λ θ
-b² = b² + ‖g‖²                                   b = b_0 before the first step
-θ  = θ - η / b · g
+g = g + λ θ
+S = S + ‖g‖²                                     over the model, or of each tensor
+θ = θ - η / √(b_0² + S) · g
 `,
   use: 'One step size for all that finds its own scale: for studies of convergence without a known smoothness. Insensitive to b_0.',
   decay: 'coupled',
@@ -83,34 +87,33 @@ b² = b² + ‖g‖²                                   b = b_0 before the first
     b0: number({
       default: 0.1,
       above: 0,
-      doc: 'Norm b_0 that the sum starts with; above 0, since the first gradient may be 0.',
+      doc: 'Norm b_0 whose square the sum of squares starts with; above 0, since the first gradients may be 0.',
       search: { low: 1e-3, high: 10, scale: 'log' },
     }),
     per: choice({
       choices: ['model', 'tensor'],
       default: 'model',
-      doc: 'What has one step size: the model, or each tensor.',
+      doc: 'What has one step size: the model, or each tensor. A tensor keeps the step size η / b_0 for as long as its gradient is all zero.',
     }),
     weightDecay: decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.'),
   },
   slots: {},
   scalars: {
-    total: { per: 'optimizer', doc: 'b²', init: ({ b0 }) => b0 * b0 },
-    totals: { per: 'tensor', doc: 'b² of each tensor', init: ({ b0 }) => b0 * b0 },
+    total: { per: 'optimizer', doc: 'sum of squared gradient norms' },
+    totals: { per: 'tensor', doc: 'sum of squared gradient norms of each tensor' },
   },
   restart: { slots: [], scalars: ['total', 'totals'] },
   update(symbols) {
     const { theta, grad, scalars, h } = symbols;
     const g = withPenalty(grad, symbols);
-    if (h.per === 'tensor') {
-      const totals = add(scalars.totals, sum(square(g), { axes: [1, 2], keepDims: true }));
-      return { theta: sub(theta, mul(div(h.lr, sqrt(totals)), g)), scalars: { totals } };
-    }
     const norm2 = sum(square(g));
-    const total = add(scalars.total, norm2);
+    const each = h.per === 'tensor';
+    const total = each
+      ? add(scalars.totals, sum(square(g), { axes: [1, 2], keepDims: true }))
+      : add(scalars.total, norm2);
     return {
-      theta: sub(theta, mul(div(h.lr, sqrt(total)), g)),
-      scalars: { total },
+      theta: sub(theta, mul(div(h.lr, sqrt(add(square(h.b0), total))), g)),
+      scalars: each ? { totals: total } : { total },
       refuse: [refuseUnlessFinite(norm2)],
       report: { gradNorm: sqrt(norm2) },
     };

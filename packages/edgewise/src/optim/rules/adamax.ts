@@ -26,7 +26,7 @@ m = β1 m + (1 - β1) g
 u = max(β2 u, |g| + ε)
 θ = θ - η / (1 - β1^t) · m / u
 `,
-  use: 'Where gradients are sparse or have rare spikes: the denominator is a maximum, which needs no bias correction and bounds every step by η.',
+  use: 'Where gradients are sparse or have rare spikes: the denominator is a maximum, which needs no bias correction and, for β1 < β2, bounds a step by η (1 - β1) / (1 - β1/β2), about η.',
   decay: 'coupled',
   hyperparameters: {
     lr: learningRate(2e-3),

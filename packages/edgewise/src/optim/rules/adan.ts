@@ -118,7 +118,8 @@ g'  = g
     const [beta1, beta2, beta3] = h.betas;
     const clips = !is('maxGradNorm', 0);
     const gradNorm = globalNorm(grad);
-    const g = clips ? mul(grad, clipFactor(gradNorm, h.maxGradNorm, h.eps)) : grad;
+    const factor = where(greater(h.maxGradNorm, 0), clipFactor(gradNorm, h.maxGradNorm, h.eps), 1);
+    const g = clips ? mul(grad, factor) : grad;
 
     const first = logicalOr(equal(t, 1), equal(seen, 0));
     const d = where(first, 0, sub(g, previous));

@@ -47,7 +47,9 @@ function direction(
   plain: boolean,
 ): { d: Tensor; b: Tensor | undefined } {
   if (plain) return { d: g, b: undefined };
-  const b = where(equal(t, 1), g, add(mul(h.momentum, buffer()), mul(sub(1, h.dampening), g)));
+  // Without momentum there is no dampening either.
+  const whole = logicalOr(equal(t, 1), equal(h.momentum, 0));
+  const b = where(whole, g, add(mul(h.momentum, buffer()), mul(sub(1, h.dampening), g)));
   return { d: h.nesterov ? add(g, mul(h.momentum, b)) : b, b };
 }
 
@@ -230,7 +232,7 @@ export const siSgd = defineOptimizer({
     per: choice({
       choices: ['model', 'tensor'],
       default: 'model',
-      doc: 'Over what norms are taken: weights that are scale-invariant together, or each tensor by itself.',
+      doc: 'Over what norms are taken: all tensors of the step, for weights that are scale-invariant together, or each tensor by itself. What is all zero has the threshold 0 and stays so: give it to another optimizer.',
     }),
   },
   slots: {},
@@ -245,7 +247,8 @@ export const siSgd = defineOptimizer({
     const factor = where(logicalOr(equal(slope, 0), equal(h.lr, 0)), 1, where(clips, div(limit, slope), 1));
     return {
       theta: sub(decayed, mul(mul(h.lr, factor), grad)),
-      ...(h.per === 'model' && { refuse: [refuseUnlessFinite(slope)], report: { clipped: factor } }),
+      refuse: [refuseUnlessFinite(h.per === 'tensor' ? globalNorm(grad) : slope)],
+      ...(h.per === 'model' && { report: { clipped: factor } }),
     };
   },
 });

@@ -13,7 +13,7 @@ const source: Source = {
   authors: 'Granziol, Wan, Albanie, Roberts',
   year: 2020,
   arxiv: '2003.01247',
-  reference: 'the authors’ repository',
+  reference: "the authors' repository",
 };
 
 export const gadam: OptimizerDefinition = {

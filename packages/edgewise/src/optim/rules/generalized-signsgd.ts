@@ -27,7 +27,7 @@ m = β1 m + (1 - β1) g
 v = β2 v + (1 - β2) m²
 θ = θ - η m / (√v + ε)                           m and v corrected with biasCorrection
 `,
-  use: 'Where smoothness grows with the gradient, in place of clipping: a coordinate moves by at most η/√(1 - β2) a step. β2 = 0 is signSGD with momentum, β2 towards 1 resembles Adam.',
+  use: 'Where smoothness grows with the gradient, in place of clipping: without bias correction a coordinate moves by at most η/√(1 - β2) a step. β2 = 0 is signSGD with momentum, β2 towards 1 resembles Adam.',
   decay: 'coupled',
   hyperparameters: {
     lr: learningRate(1e-3),

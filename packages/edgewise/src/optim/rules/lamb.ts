@@ -60,7 +60,7 @@ q = min(q, 1)                                    trustClip
     normLimit: number({
       default: 0,
       min: 0,
-      doc: 'Largest norm of the weights in the ratio; 0 for no limit (10 in cybertronai’s).',
+      doc: "Largest norm of the weights in the ratio; 0 for no limit (10 in cybertronai's).",
     }),
     alwaysAdapt: flag({ default: false, doc: 'Scale tensors without decay too (the paper, cybertronai, optax).' }),
   },
@@ -69,7 +69,9 @@ q = min(q, 1)                                    trustClip
   update({ theta, grad, t, slots, h, is }) {
     const clips = !is('maxGradNorm', 0);
     const gradNorm = globalNorm(grad);
-    const g = clips ? div(grad, maximum(div(gradNorm, h.maxGradNorm), 1)) : grad;
+    // Off where 0, also in a group only.
+    const excess = where(greater(h.maxGradNorm, 0), maximum(div(gradNorm, h.maxGradNorm), 1), 1);
+    const g = clips ? div(grad, excess) : grad;
     const [beta1, beta2] = h.betas;
     const m = h.gradAveraging ? ema(beta1, slots.m, g) : add(mul(beta1, slots.m), g);
     const v = ema(beta2, slots.v, square(g));
@@ -81,7 +83,7 @@ q = min(q, 1)                                    trustClip
     const refusal = clips ? { refuse: [refuseUnlessFinite(gradNorm)], report: { gradNorm } } : {};
     if (is('weightDecay', 0) && !h.alwaysAdapt) return { theta: sub(theta, mul(h.lr, u)), slots: { m, v }, ...refusal };
     const [size, length] = [tensorNorm(theta), tensorNorm(u)];
-    const limited = is('normLimit', 0) ? size : minimum(size, h.normLimit);
+    const limited = is('normLimit', 0) ? size : where(greater(h.normLimit, 0), minimum(size, h.normLimit), size);
     const known = where(logicalAnd(greater(size, 0), greater(length, 0)), div(limited, length), 1);
     const ratio = h.trustClip ? minimum(known, 1) : known;
     const q = h.alwaysAdapt ? ratio : where(greater(h.weightDecay, 0), ratio, 1);

@@ -46,7 +46,7 @@ b = d at the first step, else μ b + (1 - τ_b) d  lrInside: η d in place of d
   batchScaling: 'linear',
   hyperparameters: {
     lr: learningRate(1),
-    momentum: decayRate(0.9, 'Momentum μ.'),
+    momentum: decayRate(0.9, 'Momentum μ, the decay rate of the sum of past directions.'),
     dampening: number({
       default: 0,
       min: 0,
@@ -58,7 +58,7 @@ b = d at the first step, else μ b + (1 - τ_b) d  lrInside: η d in place of d
     trustCoeff: number({
       default: 0.001,
       above: 0,
-      doc: 'Trust coefficient τ: share of a tensor’s norm that a step of rate 1 has.',
+      doc: "Trust coefficient τ: share of a tensor's norm that a step of rate 1 has.",
       search: { low: 1e-4, high: 1e-1, scale: 'log' },
     }),
     eps: number({ default: 1e-8, min: 0, doc: 'Stabiliser ε of the ratio; 0 in the paper and MAE.' }),
@@ -67,7 +67,7 @@ b = d at the first step, else μ b + (1 - τ_b) d  lrInside: η d in place of d
       default: 'separate',
       doc: 'What the norm of the parameters is compared with: ‖g‖ + λ‖θ‖ (paper, timm) or ‖g + λθ‖ (MAE, MoCo v3, optax).',
     }),
-    trustClip: flag({ default: false, doc: 'Let no tensor’s rate exceed the learning rate (LARC).' }),
+    trustClip: flag({ default: false, doc: "Let no tensor's rate exceed the learning rate (LARC)." }),
     alwaysAdapt: flag({ default: false, doc: 'Scale tensors without decay too.' }),
     excludeVectors: flag({
       default: false,

@@ -24,7 +24,7 @@ c = β1 m + (1 - β1) g
 θ = (1 - η λ) θ - η sign(c)                      sign(0) = 0
 m = β2 m + (1 - β2) g                            after use
 `,
-  use: 'One vector of state. Learning rates 3 to 10 times smaller than AdamW’s and decay as many times larger; best with large batches, since every step has the same size.',
+  use: "One vector of state. Learning rates 3 to 10 times smaller than AdamW's and decay as many times larger; best with large batches, since every step has the same size.",
   decay: 'decoupled',
   hyperparameters: {
     lr: learningRate(1e-4),

@@ -4,14 +4,13 @@
  * Y. Nesterov, 1983 and 2004; the estimation form: X. Xie et al., arXiv 2208.06677. With constant η and μ both visit the points of `sgd` with
  * `nesterov`.
  */
-import { ConfigError } from '../../base/errors.ts';
 import { add, div, mul, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer } from '../definition.ts';
 import { choice, decayCoefficient, decayRate, learningRate, number } from '../hyperparameters.ts';
 import { withPenalty } from '../math.ts';
 
-const momentum = decayRate(0.9, 'Momentum μ.');
+const momentum = decayRate(0.9, 'Momentum μ, the decay rate of the sum of past gradients.');
 const penalty = decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.');
 
 export const nme = defineOptimizer({
@@ -58,10 +57,10 @@ export const agd = defineOptimizer({
   },
   family: 'gradient descent',
   formula: `
-g  = g + λ y                                     at the trained point y = x - η μ_t m
+g  = g + λ y                                     at the trained point y
 m  = μ_t m + g
-x  = x - η μ_t m - η g                           evaluated
-y  = x - η μ_{t+1} m
+x  = y - η g                                     evaluated
+y  = x - η μ_{t+1} m                             placed with the rate η in force, whatever that of the step to come
 μ_t = μ                                          constant
       (t - 1) / (t + 2)                          convex
       (a_t - 1) / a_{t+1},  a_{t+1} = (1 + √(1 + 4 a_t²)) / 2,  a_1 = 1        fista
@@ -80,23 +79,19 @@ y  = x - η μ_{t+1} m
     }),
     conditionNumber: number({
       default: 100,
-      min: 1,
-      doc: 'Condition number κ, of which the momentum follows in the strongly convex case.',
+      above: 1,
+      doc: 'Condition number κ, from which the momentum follows in the strongly convex case.',
+      search: { low: 10, high: 1e5, scale: 'log' },
     }),
     weightDecay: penalty,
   },
   slots: { m: { doc: 'sum of gradients, fading' } },
   scalars: {
-    mu: { per: 'optimizer', doc: 'momentum of the step to come' },
-    ahead: { per: 'optimizer', doc: 'η μ by which the trained point is ahead' },
-    a: { per: 'optimizer', doc: 'a_t of the FISTA sequence', init: () => 1 },
+    mu: { per: 'tensor', doc: 'momentum of the step to come' },
+    ahead: { per: 'tensor', doc: 'η μ by which the trained point is ahead' },
+    a: { per: 'tensor', doc: 'a_t of the FISTA sequence', init: () => 1 },
   },
-  counter: 'optimizer',
   restart: { slots: ['m'], scalars: ['mu', 'ahead', 'a'] },
-  check({ momentumSchedule, conditionNumber }) {
-    if (momentumSchedule === 'strongly convex' && !(conditionNumber > 1))
-      throw new ConfigError(`agd: conditionNumber is ${conditionNumber}; momentum needs one above 1.`);
-  },
   stability: ({ lr, momentum: mu, momentumSchedule }) =>
     lr === 0 || momentumSchedule !== 'constant'
       ? undefined

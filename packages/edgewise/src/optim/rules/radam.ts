@@ -27,7 +27,7 @@ export const radam = defineOptimizer({
     authors: 'Liu, Jiang, He, Chen, Liu, Gao, Han',
     year: 2020,
     arxiv: '1908.03265',
-    reference: 'torch.optim.RAdam (single-tensor path), PyTorch 1.13; the authors’ class',
+    reference: "torch.optim.RAdam (single-tensor path), PyTorch 1.13; the authors' class",
   },
   family: 'adaptive moments',
   formula: `
@@ -55,11 +55,11 @@ R   = √[ (ρ - 4)(ρ - 2) ρ∞ / ((ρ∞ - 4)(ρ∞ - 2) ρ) ]
     below: choice({
       choices: ['momentum', 'skip'],
       default: 'momentum',
-      doc: 'What a step does before: a momentum step, or nothing but updating the averages (the default of the authors’ code).',
+      doc: "What a step does before: a momentum step, or nothing but updating the averages (the default of the authors' code).",
     }),
     decoupled: flag({
       default: false,
-      doc: 'Decay weights by 1 - ηλ in steps that update (the authors’ code) instead of adding λθ to the gradient (PyTorch).',
+      doc: "Decay weights by 1 - ηλ in steps that update (the authors' code) instead of adding λθ to the gradient (PyTorch).",
     }),
   },
   slots: { m: { doc: 'average of gradients' }, v: { doc: 'average of squared gradients' } },

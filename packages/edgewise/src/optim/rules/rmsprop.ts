@@ -4,7 +4,7 @@
  * T. Tieleman, G. Hinton, lecture 6.5, 2012; centred: A. Graves, arXiv 1308.0850; rule of `torch.optim.RMSprop`, and TensorFlow's as in timm's
  * RMSpropTF. Adadelta: M. Zeiler, arXiv 1212.5701, rule of `torch.optim.Adadelta`.
  */
-import { add, div, maximum, mul, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
+import { add, div, equal, maximum, mul, sqrt, square, sub, where } from '../../tensor/ops/elementwise.ts';
 import { defineOptimizer } from '../definition.ts';
 import { decayCoefficient, decayRate, flag, learningRate, stabiliser } from '../hyperparameters.ts';
 import { ema, withPenalty } from '../math.ts';
@@ -35,7 +35,7 @@ b = μ b + d;   θ = θ - η b                       TensorFlow's style: b = μ 
   hyperparameters: {
     lr: learningRate(1e-2),
     alpha: decayRate(0.99, 'Decay rate α of the average of squared gradients; 0.9 in TensorFlow.'),
-    eps: stabiliser(1e-8, 'Stabiliser ε: added to the root, or inside it in TensorFlow’s style (1e-10 there).'),
+    eps: stabiliser(1e-8, "Stabiliser ε: added to the root, or inside it in TensorFlow's style (1e-10 there)."),
     momentum: decayRate(0, 'Momentum μ of the scaled gradients; 0 for none.'),
     centered: flag({ default: false, doc: 'Divide by the root of the variance instead of the second moment.' }),
     weightDecay: penalty,
@@ -45,7 +45,7 @@ b = μ b + d;   θ = θ - η b                       TensorFlow's style: b = μ 
     }),
   },
   slots: {
-    v: { doc: 'average of squared gradients', init: ({ tfStyle }) => (tfStyle ? 1 : 0) },
+    v: { doc: 'average of squared gradients' },
     a: { doc: 'average of gradients', when: ({ centered }) => centered },
     b: { doc: 'momentum buffer', when: ({ momentum }) => momentum > 0 },
   },
@@ -54,9 +54,10 @@ b = μ b + d;   θ = θ - η b                       TensorFlow's style: b = μ 
     lr === 0 || centered ? undefined : { threshold: (2 + 2 * momentum) / lr, of: 'preconditioned hessian' },
   preconditioner: ({ slots, h }) => (h.tfStyle ? sqrt(add(slots.v, h.eps)) : add(sqrt(slots.v), h.eps)),
   update(s) {
-    const { theta, grad, slots, h, is } = s;
+    const { theta, grad, t, slots, h, is } = s;
     const g = withPenalty(grad, s);
-    const v = ema(h.alpha, slots.v, square(g));
+    const before = h.tfStyle ? where(equal(t, 1), 1, slots.v) : slots.v;
+    const v = ema(h.alpha, before, square(g));
     const a = h.centered ? ema(h.alpha, slots.a, g) : undefined;
     // At least 0 in exact arithmetic.
     const w = a ? maximum(sub(v, square(a)), 0) : v;

@@ -83,7 +83,7 @@ export const scheduleFreeSgd = defineOptimizer({
   title: 'Schedule-Free SGD',
   formula: `${averaging}
 z = z - η_t (g + λ y)                            λ z with decay at z${points}`,
-  use: 'No schedule and no number of steps to know: a constant rate, 10 to 50 times SGD’s, with a warm-up. Evaluated at the average.',
+  use: "No schedule and no number of steps to know: a constant rate, 10 to 50 times SGD's, with a warm-up. Evaluated at the average.",
   decay: 'coupled',
   batchScaling: 'linear',
   hyperparameters: {
@@ -117,7 +117,7 @@ export const scheduleFreeAdamw = defineOptimizer({
   formula: `${averaging}
 v = β2 v + (1 - β2) g²
 z = z - η_t λ y - η_t g / (√(v / (1 - β2^t)) + ε)        λ z with decay at z${points}`,
-  use: 'AdamW without a schedule: a constant rate, 1 to 10 times AdamW’s, with a warm-up. Evaluated at the average.',
+  use: "AdamW without a schedule: a constant rate, 1 to 10 times AdamW's, with a warm-up. Evaluated at the average.",
   decay: 'decoupled',
   hyperparameters: {
     lr: learningRate(2.5e-3),

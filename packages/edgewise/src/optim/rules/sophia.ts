@@ -62,16 +62,16 @@ const hyperparameters = {
   rho: number({
     default: 0.04,
     above: 0,
-    doc: 'Factor ρ on the curvature in the code’s form; larger leaves fewer coordinates clipped.',
+    doc: "Factor ρ on the curvature in the code's form; larger leaves fewer coordinates clipped.",
     search: { low: 0.01, high: 0.5, scale: 'log' },
   }),
   batchTerms: number({
     default: 1,
     above: 0,
-    doc: 'Number B of terms the batch loss is the mean of (tokens), in the code’s form: B ĝ² estimates the Gauss-Newton diagonal.',
+    doc: "Number B of terms the batch loss is the mean of (tokens), in the code's form: B ĝ² estimates the Gauss-Newton diagonal.",
   }),
-  gamma: number({ default: 0.01, above: 0, doc: 'Factor γ on the curvature in the paper’s form.' }),
-  eps: number({ default: 1e-12, above: 0, doc: 'Least denominator ε in the paper’s form.' }),
+  gamma: number({ default: 0.01, above: 0, doc: "Factor γ on the curvature in the paper's form." }),
+  eps: number({ default: 1e-12, above: 0, doc: "Least denominator ε in the paper's form." }),
 } satisfies Schema;
 type S = RuleSymbols<typeof hyperparameters, 'm' | 'h', never>;
 type U = Update<'m' | 'h', never>;
@@ -153,6 +153,6 @@ export const sophiaH = defineOptimizer({
   formula: `
 every k steps, with u of random signs:
 h = β2 h + (1 - β2) u ⊙ (∇²L u)${step}`,
-  use: 'As Sophia-G with Hutchinson’s estimate of the Hessian’s diagonal, for losses without a softmax; where the estimate is negative the step is a sign step.',
+  use: "As Sophia-G with Hutchinson's estimate of the Hessian's diagonal, for losses without a softmax; where the estimate is negative the step is a sign step.",
   phases: phases('hutchinson', (x) => x),
 });

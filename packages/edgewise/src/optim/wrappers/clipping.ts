@@ -1,5 +1,5 @@
 /** @file Gradient clipping, for any optimizer: a definition in, a definition out. */
-import { maximum, minimum, mul, neg } from '../../tensor/ops/elementwise.ts';
+import { greater, maximum, minimum, mul, neg, where } from '../../tensor/ops/elementwise.ts';
 import type { OptimizerDefinition } from '../definition.ts';
 import { type NumberParameter, number, type Schema } from '../hyperparameters.ts';
 import { clipFactor, globalNorm, refuseUnlessFinite } from '../math.ts';
@@ -29,7 +29,8 @@ export function clipGlobalNorm<H extends Schema, S extends string, C extends str
   return changeGradient(base, 'clipNorm', clipNorm, ({ grad }, limit) => {
     const gradNorm = globalNorm(grad);
     return {
-      grad: mul(grad, clipFactor(gradNorm, limit, 1e-6)),
+      // Off where 0, also in a group only.
+      grad: mul(grad, where(greater(limit, 0), clipFactor(gradNorm, limit, 1e-6), 1)),
       refuse: [refuseUnlessFinite(gradNorm)],
       report: { gradNorm },
     };
@@ -40,7 +41,8 @@ export function clipGlobalNorm<H extends Schema, S extends string, C extends str
 export function clipValue<H extends Schema, S extends string, C extends string>(
   base: OptimizerDefinition<H, S, C>,
 ): OptimizerDefinition<H & { readonly clipValue: NumberParameter }, S, C> {
-  return changeGradient(base, 'clipValue', clipAt, ({ grad }, limit) => ({
-    grad: minimum(maximum(grad, neg(limit)), limit),
-  }));
+  return changeGradient(base, 'clipValue', clipAt, ({ grad }, limit) => {
+    const bound = where(greater(limit, 0), limit, Number.POSITIVE_INFINITY);
+    return { grad: minimum(maximum(grad, neg(bound)), bound) };
+  });
 }
