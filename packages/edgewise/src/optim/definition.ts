@@ -129,9 +129,17 @@ export interface Phase<H extends Schema, S extends string, C extends string> {
    * products included; it writes `theta` and slots only.
    */
   readonly over?: 'vector' | 'tensors';
+  /**
+   * Of a phase over tensors: always by the reference interpreter, in float64, and never on a device. For ops that devices do not have,
+   * such as eigendecompositions, in phases that seldom take place.
+   */
+  readonly host?: boolean;
   /** Tensors the phase is for: by default all, or those of rank 2 and more for `tensors`. */
   only?(segment: Segment): boolean;
-  /** Whether the phase takes place in this step, one boolean for all; always by default. */
+  /**
+   * Whether the phase takes place in this step; always by default. One boolean for all, or, over tensors, one for the tensor at hand, from
+   * numbers only.
+   */
   when?(s: RuleSymbols<H, S, C>): Tensor;
   update(s: RuleSymbols<H, S, C>): Update<S, C>;
   /** What to do where a later phase of the same step refuses it: put back what this phase changed. */

@@ -304,6 +304,8 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#settings.values = values;
     this.#assignments = assignments;
     this.#numbers.write(values, assignments);
+    // Before the first step, as if made with it.
+    if (!this.#started) this.#numbers.at.baseLr[0] = this.lr;
     const sameStructure =
       Object.entries(hyperparameters).every(
         ([key, parameter]) => !isStructural(parameter) || before[key] === values[key],

@@ -64,15 +64,16 @@ export function bindPhases<H extends Schema>(
     };
   };
   const phases = definition.phases.map((phase: Phase<H, string, string>): BoundPhase => {
-    const { evaluate, when, undo, over } = phase;
+    const { evaluate, when, undo, over, host } = phase;
     const only = phase.only ?? (over === 'tensors' ? ({ shape }: Segment) => shape.length > 1 : () => true);
     const mine = segments.map(only);
-    const condition = when && bind((s) => ({ when: when(s) }));
+    // Over tensors each one is asked by itself.
+    const condition = when && over !== 'tensors' ? bind((s) => ({ when: when(s) })) : undefined;
     const undoing = undo && bind(undo);
     const main =
       over === 'tensors'
         ? {
-            update: new TensorUpdate(context, phase.update, segments, vectors, tensors),
+            update: new TensorUpdate(context, phase, segments, vectors, host ? undefined : tensors),
             refusals: [],
             movesParameters: true,
           }

@@ -5,8 +5,8 @@ import type { ParamVector } from '../params/vector.ts';
 import { evaluate } from '../tensor/evaluate.ts';
 import { expand } from '../tensor/ops/layout.ts';
 import { sameShape } from '../tensor/shape.ts';
-import { input, type Tensor } from '../tensor/tensor.ts';
-import type { RuleSymbols, Update } from './definition.ts';
+import { input, inputName, type Tensor, topological } from '../tensor/tensor.ts';
+import type { Phase } from './definition.ts';
 import type { Schema } from './hyperparameters.ts';
 import { type Context, symbolize, writesOf } from './trace.ts';
 
@@ -22,28 +22,36 @@ interface TracedTensor {
   readonly writes: readonly (readonly [name: string, value: Tensor])[];
 }
 
-/** A rule on tensors, traced once for each shape there is. */
+/** A condition on numbers. */
+interface TracedCondition {
+  readonly scalars: Readonly<Record<string, Tensor>>;
+  readonly holds: Tensor;
+}
+
+/** A phase over tensors, traced once for each shape there is. */
 export class TensorUpdate<H extends Schema> {
   readonly #context: Context<H>;
-  readonly #rule: (s: RuleSymbols<H, string, string>) => Update<string, string>;
+  readonly #phase: Phase<H, string, string>;
   readonly #vectors: Readonly<Record<string, ParamVector>>;
   readonly #segments: readonly Segment[];
   readonly #evaluate: TensorEvaluator;
   readonly #traced = new Map<string, TracedTensor>();
+  readonly #condition: TracedCondition | undefined;
   #active: readonly number[] = [];
 
   constructor(
     context: Context<H>,
-    rule: (s: RuleSymbols<H, string, string>) => Update<string, string>,
+    phase: Phase<H, string, string>,
     segments: readonly Segment[],
     vectors: Readonly<Record<string, ParamVector>>,
     evaluator: TensorEvaluator = evaluate,
   ) {
     this.#context = context;
-    this.#rule = rule;
+    this.#phase = phase;
     this.#segments = segments;
     this.#vectors = vectors;
     this.#evaluate = evaluator;
+    this.#condition = this.#traceCondition();
   }
 
   /** The segments to update from now on, by index. */
@@ -56,23 +64,47 @@ export class TensorUpdate<H extends Schema> {
 
   /** Runs the update, which refuses nothing: resolves to -1. */
   async run(): Promise<number> {
-    for (const index of this.#active) await this.#update(this.#segments[index], index);
+    for (const index of this.#active) if (this.#takesPlace(index)) await this.#update(this.#segments[index], index);
     return -1;
+  }
+
+  #takesPlace(index: number): boolean {
+    if (!this.#condition) return true;
+    const { scalars, holds } = this.#condition;
+    const [[answer]] = evaluate([holds], this.#numbersOf(scalars, index));
+    return answer !== 0;
+  }
+
+  #numbersOf(scalars: Readonly<Record<string, Tensor>>, index: number): Map<Tensor, ArrayLike<number>> {
+    const { at, levels } = this.#context.numbers;
+    return new Map(
+      Object.entries(scalars).map(([name, symbol]) => [symbol, [at[name][levels.get(name) === 'tensor' ? index : 0]]]),
+    );
   }
 
   async #update(segment: Segment, index: number): Promise<void> {
     const { vectors, scalars, writes } = this.#trace(segment);
-    const given = new Map<Tensor, ArrayLike<number>>();
+    const given = this.#numbersOf(scalars, index);
     for (const [name, symbol] of Object.entries(vectors)) given.set(symbol, this.#vectors[name].view(segment.name));
-    for (const [name, symbol] of Object.entries(scalars)) {
-      const values = this.#context.numbers.at[name];
-      given.set(symbol, [values[this.#context.numbers.levels.get(name) === 'tensor' ? index : 0]]);
-    }
     const results = await this.#evaluate(
       writes.map(([, value]) => value),
       given,
     );
     for (const [i, [name]] of writes.entries()) this.#vectors[name].set(segment.name, results[i]);
+  }
+
+  #traceCondition(): TracedCondition | undefined {
+    const { when } = this.#phase;
+    if (!when) return undefined;
+    const { symbols, vectors, scalars } = symbolize(this.#context, (_, name) => input(name, [], 'float64'));
+    const holds = when(symbols);
+    const elements = new Set(Object.values(vectors));
+    const read = topological([holds]).find((node) => elements.has(node));
+    if (read)
+      throw new EdgewiseError(
+        `${this.#context.definition.name}: the condition of a phase over tensors reads ${inputName(read)}; it may read numbers only, such as t.`,
+      );
+    return { scalars, holds };
   }
 
   #trace(segment: Segment): TracedTensor {
@@ -84,7 +116,7 @@ export class TensorUpdate<H extends Schema> {
     const { symbols, vectors, scalars } = symbolize(this.#context, (level, name) =>
       input(name, level === 'element' ? shapeOf(name) : [], 'float64'),
     );
-    const { theta, slots, ...rest } = this.#rule(symbols);
+    const { theta, slots, ...rest } = this.#phase.update(symbols);
     const others = Object.entries(rest).filter(([, value]) => value !== undefined);
     const { name } = this.#context.definition;
     if (others.length > 0)

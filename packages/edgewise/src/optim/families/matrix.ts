@@ -1,4 +1,7 @@
 /** @file Methods that treat a weight matrix as a matrix. */
 import type { OptimizerDefinition } from '../definition.ts';
+import { muon } from '../rules/muon.ts';
 
-export const matrixFamily: readonly OptimizerDefinition[] = [];
+export { muon };
+
+export const matrixFamily: readonly OptimizerDefinition[] = [muon];
