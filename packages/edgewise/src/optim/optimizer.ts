@@ -220,6 +220,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     const { theta } = this.#target;
     const trained = theta.data.slice();
     try {
+      // Numbers of tensors that were equal when it last ran may differ now: one that was absent has those of its own steps.
+      this.#evaluated.invalidate();
+      // Which tensors have equal numbers may have changed since.
+      this.#evaluated.invalidate();
       this.#evaluated.run();
       return await work();
     } finally {

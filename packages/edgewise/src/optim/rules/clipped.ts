@@ -116,8 +116,9 @@ export const sgdClip = defineOptimizer({
     const { theta, grad, t, h, is } = s;
     const { d, b } = direction(withPenalty(grad, s), t, () => s.slots.b, h, is('momentum', 0));
     const length = globalNorm(d);
-    const bound = h.form === 'theory' ? mul(h.lr, h.clippingParam) : h.clippingParam;
-    const rate = minimum(h.lr, div(bound, add(length, TINY)));
+    const bound =
+      h.form === 'theory' ? div(mul(h.lr, h.clippingParam), length) : div(h.clippingParam, add(length, TINY));
+    const rate = minimum(h.lr, bound);
     return {
       theta: sub(theta, mul(rate, d)),
       slots: b ? { b } : {},
