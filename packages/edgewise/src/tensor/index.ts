@@ -112,6 +112,7 @@ export {
   transpose,
   unsqueeze,
 } from './ops/layout.ts';
+export { type Eigensystem, eigh, type QrFactors, qr } from './ops/linalg.ts';
 export {
   type BinaryCrossEntropyOptions,
   binaryCrossEntropyWithLogits,
