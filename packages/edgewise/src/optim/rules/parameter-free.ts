@@ -4,7 +4,20 @@
  * A. Defazio, K. Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023, arXiv 2301.07733; K. Mishchenko, A. Defazio,
  * "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", 2023, arXiv 2306.06101. Rules of the authors' code.
  */
-import { abs, add, div, equal, maximum, minimum, mul, sqrt, square, sub, where } from '../../tensor/ops/elementwise.ts';
+import {
+  abs,
+  add,
+  div,
+  equal,
+  less,
+  maximum,
+  minimum,
+  mul,
+  sqrt,
+  square,
+  sub,
+  where,
+} from '../../tensor/ops/elementwise.ts';
 import { sum } from '../../tensor/ops/reduce.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer, type Refusal, type Source } from '../definition.ts';
@@ -38,6 +51,9 @@ const betas = decayRates([0.9, 0.999], 'Decay rates of the averages of gradients
 const decouple = (value: boolean) =>
   flag({ default: value, doc: 'Multiply weights by 1 - λ times the rate, instead of adding λθ to the gradient.' });
 const biasCorrection = flag({ default: false, doc: 'Correct the rate for the start of the averages, as Adam does.' });
+
+/** An estimate in force: the first one before any step, so that it may be set until then. */
+const startingAt = (d0: Tensor, t: Tensor, estimate: Tensor): Tensor => where(equal(t, 1), d0, estimate);
 
 const notStarted = (total: Tensor): Refusal => ({
   when: equal(total, 0),
@@ -77,16 +93,17 @@ d = max(d, min(r / ((1 - √β2) ‖s‖₁), G d))
     s: { doc: 'average of gradients times rates, slower' },
   },
   scalars: {
-    d: { per: 'optimizer', doc: 'estimate of the distance', init: ({ d0 }) => d0 },
+    d: { per: 'optimizer', doc: 'estimate of the distance; d_0 until the first step' },
     r: { per: 'optimizer', doc: 'numerator of the estimate' },
   },
   counter: 'optimizer',
   restart: { slots: ['m', 'v', 's'], scalars: ['d', 'r'] },
   update({ theta, grad, t, slots, scalars, h, is }) {
     const [beta1, beta2] = h.betas;
+    const before = startingAt(h.d0, t, scalars.d);
     const sigma = sqrt(beta2);
     const g = h.decouple || is('weightDecay', 0) ? grad : add(grad, mul(h.weightDecay, theta));
-    const base = mul(scalars.d, h.lr);
+    const base = mul(before, h.lr);
     const rate = h.biasCorrection ? mul(base, div(sqrt(correction(beta2, t)), correction(beta1, t))) : base;
     const numerator = mul(rate, sum(mul(g, div(slots.s, add(sqrt(slots.v), h.eps)))));
     const m = add(mul(beta1, slots.m), mul(mul(rate, sub(1, beta1)), g));
@@ -95,7 +112,7 @@ d = max(d, min(r / ((1 - √β2) ‖s‖₁), G d))
     const r = ema(sigma, scalars.r, numerator);
     const total = sum(abs(s));
     const estimate = div(r, mul(sub(1, sigma), total));
-    const d = maximum(scalars.d, minimum(estimate, mul(h.growthRate, scalars.d)));
+    const d = maximum(before, minimum(estimate, mul(h.growthRate, before)));
     const from = h.decouple && !is('weightDecay', 0) ? mul(theta, sub(1, mul(h.weightDecay, rate))) : theta;
     return {
       theta: sub(from, div(m, add(sqrt(v), h.eps))),
@@ -134,7 +151,7 @@ d = max(d, min(2 r / ‖s‖, G d))
     s: { doc: 'sum of gradients times rates' },
   },
   scalars: {
-    d: { per: 'optimizer', doc: 'estimate of the distance', init: ({ d0 }) => d0 },
+    d: { per: 'optimizer', doc: 'estimate of the distance; d_0 until the first step' },
     r: { per: 'optimizer', doc: 'numerator of the estimate' },
     first: { per: 'optimizer', doc: 'norm of the first gradient' },
   },
@@ -143,17 +160,21 @@ d = max(d, min(2 r / ‖s‖, G d))
   update({ theta, grad, t, slots, scalars, h, is }) {
     const g = is('weightDecay', 0) ? grad : add(grad, mul(h.weightDecay, theta));
     const first = where(equal(t, 1), globalNorm(grad), scalars.first);
-    const rate = div(mul(scalars.d, h.lr), first);
+    const before = startingAt(h.d0, t, scalars.d);
+    const rate = div(mul(before, h.lr), first);
     const r = add(scalars.r, mul(rate, sum(mul(g, slots.s))));
     const s = add(slots.s, mul(rate, g));
     const length = globalNorm(s);
-    const d = maximum(scalars.d, minimum(div(mul(2, r), length), mul(h.growthRate, scalars.d)));
+    const d = maximum(before, minimum(div(mul(2, r), length), mul(h.growthRate, before)));
     const z = sub(slots.start, s);
     return {
       theta: is('momentum', 0) ? z : ema(h.momentum, theta, z),
       slots: { s },
       scalars: { d, r, first },
-      refuse: [notStarted(first), notStarted(length)],
+      refuse: [
+        notStarted(length),
+        { when: less(first, 1e-30), because: 'the first gradient is too small to divide by' },
+      ],
       report: { d },
     };
   },
@@ -211,13 +232,16 @@ d  = d'
     start: { doc: 'parameters before the first step', init: () => 'theta' },
   },
   scalars: {
-    d: { per: 'optimizer', doc: 'estimate of the distance', init: ({ d0 }) => d0 },
-    dMax: { per: 'optimizer', doc: 'largest raw estimate', init: ({ d0 }) => d0 },
+    d: { per: 'optimizer', doc: 'estimate of the distance; d_0 until the first step' },
+    dMax: { per: 'optimizer', doc: 'largest raw estimate; d_0 until the first step' },
     r: { per: 'optimizer', doc: 'numerator of the estimate' },
   },
   counter: 'optimizer',
   restart: { slots: ['m', 'v', 's', 'start'], scalars: ['d', 'dMax', 'r'] },
-  update({ theta, grad, t, slots, scalars: { d, dMax, r }, h, is }) {
+  update({ theta, grad, t, slots, scalars, h, is }) {
+    const { r } = scalars;
+    const d = startingAt(h.d0, t, scalars.d);
+    const dMax = startingAt(h.d0, t, scalars.dMax);
     const [beta1, beta2] = h.betas;
     const beta3 = sqrt(beta2);
     const g = h.decouple || is('weightDecay', 0) ? grad : add(grad, mul(h.weightDecay, theta));

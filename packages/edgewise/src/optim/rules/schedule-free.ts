@@ -46,8 +46,8 @@ const page = {
   source,
   family: 'averaging' as const,
   scalars: {
-    largest: { per: 'optimizer' as const, doc: 'largest rate so far' },
-    total: { per: 'optimizer' as const, doc: 'sum of the weights of the average' },
+    largest: { per: 'tensor' as const, doc: 'largest rate so far' },
+    total: { per: 'tensor' as const, doc: 'sum of the weights of the average' },
   },
   counter: 'optimizer' as const,
 };

@@ -134,8 +134,8 @@ a is evaluated, θ is trained
       slots: { ...base.slots, average: { doc: 'average of iterates' } },
       scalars: {
         ...base.scalars,
-        collected: { per: 'optimizer', doc: 'iterates in the average' },
-        missing: { per: 'optimizer', doc: 'weight of the zero an exponential mean starts with', init: () => 1 },
+        collected: { per: 'tensor', doc: 'iterates in the average' },
+        missing: { per: 'tensor', doc: 'weight of the zero an exponential mean starts with', init: () => 1 },
       },
       phases: [
         ...base.phases,
