@@ -87,7 +87,6 @@ function bounded(
 export const adabound = defineOptimizer({
   ...page,
   name: 'adabound',
-  aliases: ['amsbound'],
   title: 'AdaBound',
   formula: `\ng  = g + λ θ${rule}\nθ  = θ - a m\n`,
   use: "A start like Adam and an end like SGD: the element-wise rates close in on `finalLr`, which is tuned as SGD's rate would be.",
@@ -100,6 +99,18 @@ export const adabound = defineOptimizer({
     return { theta: sub(s.theta, step), slots };
   },
 });
+
+/** `adabound` with the largest second moment, by its own name. */
+export const amsbound = {
+  ...adabound,
+  name: 'amsbound',
+  title: 'AMSBound',
+  use: 'AdaBound whose denominators never shrink.',
+  hyperparameters: {
+    ...adabound.hyperparameters,
+    amsbound: { ...adabound.hyperparameters.amsbound, default: true },
+  },
+} satisfies typeof adabound;
 
 export const adaboundw = defineOptimizer({
   ...page,

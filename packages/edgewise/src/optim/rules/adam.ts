@@ -64,7 +64,6 @@ const page = {
 export const adam = defineOptimizer({
   ...page,
   name: 'adam',
-  aliases: ['amsgrad'],
   title: 'Adam',
   formula: `
 g = -g                                           if maximize
@@ -86,6 +85,25 @@ w = max(w, v)                                    amsgrad: takes the place of v b
     return moments(theta, g, { t, slots, h });
   },
 });
+
+/** `adam` that is told so by its name. */
+export const amsgrad = {
+  ...adam,
+  name: 'amsgrad',
+  title: 'AMSGrad',
+  source: {
+    ...adam.source,
+    title: 'On the Convergence of Adam and Beyond',
+    authors: 'Reddi, Kale, Kumar',
+    year: 2018,
+    arxiv: '1904.09237',
+  },
+  use: 'Where Adam’s steps grow back too soon: the denominator never shrinks, so steps cannot.',
+  hyperparameters: {
+    ...adam.hyperparameters,
+    amsgrad: { ...adam.hyperparameters.amsgrad, default: true },
+  },
+} satisfies typeof adam;
 
 export const adamw = defineOptimizer({
   ...page,

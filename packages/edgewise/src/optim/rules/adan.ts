@@ -48,10 +48,14 @@ g'  = g
   use: 'The default of this library: the paper reports the quality of others in about half the epochs, for large batches too. Learning rates are 5 to 10 times those of Adam, and the first steps want a warm-up.',
   decay: 'proximal',
   hyperparameters: {
-    lr: learningRate(
-      1e-3,
-      "Learning rate η, before the schedule. The authors advise 5 to 10 times Adam's, with warm-up: the first step moves every weight by η.",
-    ),
+    lr: {
+      ...learningRate(
+        1e-3,
+        "Learning rate η, before the schedule. The authors advise 5 to 10 times Adam's, with warm-up: the first step moves every weight by η.",
+      ),
+      // Ten times that of Adam.
+      search: { low: 3e-4, high: 0.3, scale: 'log' },
+    },
     betas: decayRates(
       [0.98, 0.92, 0.99],
       "Decay rates of the averages of gradients, of gradient differences, and of squared look-ahead gradients. The paper's β are one minus these. Tune the third first (0.9 to 0.999), then the first (0.9 to 0.98).",

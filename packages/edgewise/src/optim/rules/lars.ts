@@ -23,7 +23,6 @@ import { tensorNorm } from '../math.ts';
 
 export const lars = defineOptimizer({
   name: 'lars',
-  aliases: ['larc'],
   title: 'LARS',
   source: {
     title: 'Large Batch Training of Convolutional Networks',
@@ -109,3 +108,12 @@ b = d at the first step, else μ b + (1 - τ_b) d  lrInside: η d in place of d
     return { theta: step(h.nesterov ? add(d, mul(h.momentum, b)) : b), slots: { b } };
   },
 });
+
+/** `lars` whose local rates never exceed the learning rate. */
+export const larc = {
+  ...lars,
+  name: 'larc',
+  title: 'LARC',
+  use: 'LARS in which no tensor’s rate exceeds the learning rate: for smaller batches, and without its long warm-up.',
+  hyperparameters: { ...lars.hyperparameters, trustClip: { ...lars.hyperparameters.trustClip, default: true } },
+} satisfies typeof lars;

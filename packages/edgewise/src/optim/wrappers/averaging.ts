@@ -129,6 +129,7 @@ a is evaluated, θ is trained
     const made: OptimizerDefinition = {
       ...base,
       name: `${base.name}+average`,
+      formula: `${base.formula.trim()}\n\n${average.formula.trim()}`,
       aliases: [],
       hyperparameters: { ...base.hyperparameters, ...hyperparameters },
       slots: { ...base.slots, average: { doc: 'average of iterates' } },
