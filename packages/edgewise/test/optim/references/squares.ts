@@ -66,7 +66,7 @@ export const delayedAdagradReference: Reference = (theta, values) => {
 export const rmspropReference: Reference = (theta, values) => {
   const [alpha, eps, mu, decay] = ['alpha', 'eps', 'momentum', 'weightDecay'].map((name) => numberOf(values, name));
   const tf = values.tfStyle === true;
-  const v = theta.map((tensor) => tensor.map(() => (tf ? 1 : 0)));
+  const v: number[][] = theta.map((tensor) => tensor.map(() => (tf ? 1 : 0)));
   const [mean, b] = [zeros(theta), zeros(theta)];
   return {
     step: (gradients, lr) => {
