@@ -298,11 +298,18 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     const before = this.#settings.values;
     const values = completeValues(name, hyperparameters, { ...before, ...changes });
     const assignments = this.#assign(values);
-    const needed = [...slotsUnder(this.definition, assignments, this.layout).keys()];
+    const needed = slotsUnder(this.definition, assignments, this.layout);
     const had = Object.keys(this.slots);
-    if (needed.join() !== had.join()) {
+    const names = [...needed.keys()];
+    if (names.join() !== had.join()) {
       throw new ConfigError(
-        `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${needed.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
+        `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${names.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
+      );
+    }
+    const reshaped = names.find((slot) => needed.get(slot)?.difference(this.slots[slot].layout) !== undefined);
+    if (reshaped !== undefined) {
+      throw new ConfigError(
+        `${name}: ${JSON.stringify(changes)} cannot be set while running: ${reshaped} would have other shapes.`,
       );
     }
     this.#settings.values = values;

@@ -84,6 +84,7 @@ export class TensorUpdate<H extends Schema> {
 
   async #update(segment: Segment, index: number): Promise<void> {
     const { vectors, scalars, writes } = this.#trace(segment);
+    if (writes.length === 0) return;
     const given = this.#numbersOf(scalars, index);
     for (const [name, symbol] of Object.entries(vectors)) given.set(symbol, this.#vectors[name].view(segment.name));
     const results = await this.#evaluate(

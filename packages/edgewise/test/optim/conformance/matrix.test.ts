@@ -1,9 +1,9 @@
-import { muon } from '../../../src/optim/index.ts';
-import { muonReference } from '../references/matrix.ts';
+import { muon, soap } from '../../../src/optim/index.ts';
+import { muonReference, soapReference } from '../references/matrix.ts';
 import { runOptimizerSuite, type SuiteRow } from '../suite.ts';
 
-/** A matrix method mixes all components of a tensor, so it refuses what is not finite: see matrix.test.ts one folder up. */
-const skip: SuiteRow['skip'] = [
+/** A matrix method mixes all components of a tensor, so it refuses what is not finite: see muon.test.ts and soap.test.ts one folder up. */
+const skip: NonNullable<SuiteRow['skip']> = [
   {
     test: 'non-finite gradients',
     reason: 'a non-finite component would spoil its whole tensor, so that every such step is refused',
@@ -29,4 +29,31 @@ runOptimizerSuite({
   },
   quadratic: { lr: 0.05, otherLr: 0.05 },
   skip,
+});
+
+runOptimizerSuite({
+  definition: soap,
+  groupOption: 'eps',
+  reference: soapReference,
+  base: { lr: 0.02, weightDecay: 0.1, eps: 1e-3, preconditionFrequency: 2 },
+  changes: {
+    lr: 0.03,
+    betas: [0.8, 0.9],
+    shampooBeta: 0.5,
+    eps: 0.1,
+    weightDecay: 0.5,
+    preconditionFrequency: 3,
+    maxDimension: 4,
+    normalizeGrads: true,
+    correctBias: false,
+  },
+  quadratic: { lr: 0.05, weightDecay: 0 },
+  skip: [
+    ...skip,
+    {
+      test: 'equals the scalar reference',
+      reason:
+        'one gradient of [3, 5] has a null space of two dimensions, in which any basis is an eigenbasis: soap.test.ts compares where there is but one',
+    },
+  ],
 });

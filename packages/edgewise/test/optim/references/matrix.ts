@@ -1,11 +1,6 @@
 /** @file Muon, Shampoo and SOAP. */
+import { applied, jacobi, type Matrix, orthonormal, outer, product, transposed } from './axes.ts';
 import { listOf, numberOf, type Reference, zeros } from './reference.ts';
-
-type Matrix = number[][];
-
-const product = (a: Matrix, b: Matrix): Matrix =>
-  a.map((row) => b[0].map((_, j) => row.reduce((sum, x, k) => sum + x * b[k][j], 0)));
-const transposed = (a: Matrix): Matrix => a[0].map((_, j) => a.map((row) => row[j]));
 
 /** The tensor with its first axis as rows, all others as columns. */
 function rowsOf(tensor: readonly number[], rows: number): Matrix {
@@ -67,6 +62,69 @@ export const muonReference: Reference = (theta, values, shapes) => {
               ? Math.sqrt(rows / columns)
               : Math.sqrt(Math.max(1, rows / columns));
         for (let i = 0; i < tensor.length; i++) tensor[i] = tensor[i] * (1 - lr * decay) - lr * scale * u[i];
+      }
+    },
+  };
+};
+
+export const soapReference: Reference = (theta, values, shapes) => {
+  const [b1, b2] = listOf(values, 'betas');
+  const given = numberOf(values, 'shampooBeta');
+  const bs = given < 0 ? b2 : given;
+  const [eps, decay, every, limit] = ['eps', 'weightDecay', 'preconditionFrequency', 'maxDimension'].map((name) =>
+    numberOf(values, name),
+  );
+  const [m, v] = [zeros(theta), zeros(theta)];
+  const counts = theta.map(() => -1);
+  const axes = shapes.map((shape) => (shape.length < 2 ? [] : shape.flatMap((d, axis) => (d > limit ? [] : [axis]))));
+  const statistics: Matrix[][] = shapes.map(() => []);
+  const bases: Matrix[][] = shapes.map(() => []);
+  /** Into the bases of tensor p, or back. */
+  const turn = (p: number, x: readonly number[], back: boolean): number[] =>
+    axes[p].reduce((y, axis, i) => applied(y, shapes[p], axis, back ? bases[p][i] : transposed(bases[p][i])), [...x]);
+  return {
+    step: (gradients, lr) => {
+      for (const [p, tensor] of theta.entries()) {
+        const g = gradients[p];
+        if (!g) continue;
+        const k = ++counts[p];
+        const shape = shapes[p];
+        const fresh = axes[p].map((axis) => outer(g, shape, axis));
+        if (k === 0) {
+          statistics[p] = fresh.map((h) => h.map((row) => row.map((x) => (1 - bs) * x)));
+          bases[p] = statistics[p].map((h) => jacobi(h).vectors);
+          continue;
+        }
+        for (const [i, x] of turn(p, g, false).entries()) {
+          m[p][i] = b1 * m[p][i] + (1 - b1) * x;
+          v[p][i] = b2 * v[p][i] + (1 - b2) * x * x;
+        }
+        let u = turn(
+          p,
+          m[p].map((x, i) => x / (Math.sqrt(v[p][i]) + eps)),
+          true,
+        );
+        if (values.normalizeGrads) {
+          const rms = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0) / u.length);
+          u = u.map((x) => x / rms);
+        }
+        const rate = values.correctBias ? (lr * Math.sqrt(1 - b2 ** k)) / (1 - b1 ** k) : lr;
+        for (let i = 0; i < tensor.length; i++) tensor[i] = (tensor[i] - rate * u[i]) * (1 - lr * decay);
+        const back = turn(p, m[p], true);
+        statistics[p] = statistics[p].map((h, a) =>
+          h.map((row, i) => row.map((x, j) => bs * x + (1 - bs) * fresh[a][i][j])),
+        );
+        if (k % every === 0) {
+          for (const [a, axis] of axes[p].entries()) {
+            const [h, q] = [statistics[p][a], bases[p][a]];
+            const curvature = product(product(transposed(q), h), q).map((row, i) => row[i]);
+            const order = curvature.map((_, i) => i).sort((i, j) => curvature[j] - curvature[i]);
+            const permutation = order.map((from) => curvature.map((_, j) => (j === from ? 1 : 0)));
+            v[p] = applied(v[p], shape, axis, permutation);
+            bases[p][a] = orthonormal(product(h, product(q, transposed(permutation))));
+          }
+        }
+        m[p] = turn(p, back, false);
       }
     },
   };
