@@ -1,4 +1,5 @@
 export { parameterVector } from './backend.ts';
+export { type BatchChange, type BatchRule, type BatchScaled, batchRule, scaleForBatch } from './batch-scaling.ts';
 export { combine, type Part } from './combine.ts';
 export {
   type Decay,
