@@ -40,7 +40,7 @@ a   = a + (θ - a) / max(1, t - 1 - t_0)          evaluated
     }),
     weightDecay: decayCoefficient(0, 'Coefficient λ of the L2 penalty: λθ is added to the gradient.'),
   },
-  slots: { a: { doc: 'average of iterates' } },
+  slots: { a: { doc: 'average of iterates', init: () => 'theta' } },
   restart: { slots: ['a'], scalars: [] },
   evaluated: ({ slots }) => slots.a,
   update(s) {

@@ -5,7 +5,8 @@
  * S. Sra, A. Jadbabaie, "Beyond Worst-Case Analysis in Stochastic Approximation: Moment Estimation Improves Instance Complexity", ICML 2022,
  * arXiv 2006.04429.
  */
-import { add, div, mul, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
+import { ConfigError } from '../../base/errors.ts';
+import { add, div, greater, mul, sqrt, square, sub, where } from '../../tensor/ops/elementwise.ts';
 import { sum } from '../../tensor/ops/reduce.ts';
 import { defineOptimizer } from '../definition.ts';
 import { choice, decayRate, flag, learningRate, number } from '../hyperparameters.ts';
@@ -52,6 +53,12 @@ S   = S + α_t g
     v: { doc: 'sum of squared gradients', when: ({ rate }) => rate === 'adaptive' },
   },
   restart: { slots: ['start', 's', 'v'], scalars: [] },
+  check({ rate, delayed }) {
+    if (delayed && rate !== 'adaptive')
+      throw new ConfigError(
+        `ftrlMomentum: delayed with rate ${rate}; only the adaptive rate depends on gradients, so choose that or drop delayed.`,
+      );
+  },
   update({ theta, grad, t, slots, h }) {
     const increasing = h.weights === 'increasing';
     // A_t, A_{t+1} and the weights of this and the next step.
@@ -102,10 +109,10 @@ W   = W + η_t;   a = a + η_t / W (θ' - a)        θ' before the step; evaluat
       doc: 'Evaluate the average of iterates weighted by step sizes instead of the last one.',
     }),
   },
-  slots: { a: { doc: 'weighted average of iterates', when: ({ averaged }) => averaged } },
+  slots: { a: { doc: 'weighted average of iterates', when: ({ averaged }) => averaged, init: () => 'theta' } },
   scalars: {
     moment: { per: 'optimizer', doc: 'estimate M of the squared gradient norm' },
-    weight: { per: 'optimizer', doc: 'sum W of step sizes' },
+    weight: { per: 'tensor', doc: 'sum W of step sizes' },
   },
   restart: { slots: ['a'], scalars: ['moment', 'weight'] },
   evaluated: ({ theta, slots, h }) => (h.averaged ? slots.a : theta),
@@ -113,12 +120,14 @@ W   = W + η_t;   a = a + η_t / W (θ' - a)        θ' before the step; evaluat
     const norm2 = sum(square(grad));
     const rate = div(h.lr, add(sqrt(scalars.moment), h.floor));
     const weight = add(scalars.weight, rate);
+    // While every rate so far was 0 there is no weight.
+    const share = where(greater(weight, 0), div(rate, weight), 0);
     return {
       theta: sub(theta, mul(rate, grad)),
       scalars: { moment: ema(h.beta, scalars.moment, norm2), weight },
-      ...(h.averaged && { slots: { a: add(slots.a, mul(div(rate, weight), sub(theta, slots.a))) } }),
+      ...(h.averaged && { slots: { a: add(slots.a, mul(share, sub(theta, slots.a))) } }),
       refuse: [refuseUnlessFinite(norm2)],
-      report: { rate },
+      report: { gradNorm: sqrt(norm2) },
     };
   },
 });

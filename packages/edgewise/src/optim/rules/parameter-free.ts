@@ -22,7 +22,7 @@ import { sum } from '../../tensor/ops/reduce.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer, type Refusal, type Source } from '../definition.ts';
 import { decayCoefficient, decayRate, decayRates, flag, learningRate, number, stabiliser } from '../hyperparameters.ts';
-import { correction, ema, globalNorm } from '../math.ts';
+import { correction, ema, globalNorm, refuseUnlessFinite } from '../math.ts';
 
 const dadaptation: Source = {
   title: 'Learning-Rate-Free Learning by D-Adaptation',
@@ -118,7 +118,7 @@ d = max(d, min(r / ((1 - √β2) ‖s‖₁), G d))
       theta: sub(from, div(m, add(sqrt(v), h.eps))),
       slots: { m, v, s },
       scalars: { d, r },
-      refuse: [notStarted(total)],
+      refuse: [refuseUnlessFinite(total), notStarted(total)],
       report: { d },
     };
   },
@@ -172,6 +172,7 @@ d = max(d, min(2 r / ‖s‖, G d))
       slots: { s },
       scalars: { d, r, first },
       refuse: [
+        refuseUnlessFinite(globalNorm(grad)),
         notStarted(length),
         { when: less(first, 1e-30), because: 'the first gradient is too small to divide by' },
       ],
@@ -263,7 +264,7 @@ d  = d'
       theta: sub(from, mul(rate, div(m, add(sqrt(v), mul(after, h.eps))))),
       slots: { m, v, s },
       scalars: { d: after, dMax: largest, r: next },
-      refuse: [notStarted(total)],
+      refuse: [refuseUnlessFinite(total), notStarted(total)],
       report: { d: after },
     };
   },

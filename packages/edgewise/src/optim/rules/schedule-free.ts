@@ -3,7 +3,19 @@
  *
  * A. Defazio et al., "The Road Less Scheduled", NeurIPS 2024, arXiv 2405.15682. Rules of the authors' reference classes.
  */
-import { add, div, maximum, minimum, mul, pow, sqrt, square, sub } from '../../tensor/ops/elementwise.ts';
+import {
+  add,
+  div,
+  greater,
+  maximum,
+  minimum,
+  mul,
+  pow,
+  sqrt,
+  square,
+  sub,
+  where,
+} from '../../tensor/ops/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer, type RuleSymbols, type Source } from '../definition.ts';
 import {
@@ -71,7 +83,8 @@ function weights({ t, scalars, h, is }: Averaging) {
   const largest = maximum(scalars.largest, rate);
   const weight = mul(pow(t, h.stepPower), pow(largest, h.weightPower));
   const total = add(scalars.total, weight);
-  return { rate, weight: div(weight, total), scalars: { largest, total } };
+  // While every rate so far was 0 there is no weight.
+  return { rate, weight: where(greater(total, 0), div(weight, total), 0), scalars: { largest, total } };
 }
 
 /** x from y and z, with the interpolation β. */

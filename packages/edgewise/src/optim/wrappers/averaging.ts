@@ -21,7 +21,7 @@ import {
 } from '../../tensor/ops/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { OptimizerDefinition, RuleSymbols } from '../definition.ts';
-import { choice, decayRate, flag, integer, type Schema } from '../hyperparameters.ts';
+import { choice, count, decayRate, flag, type Schema, type Values } from '../hyperparameters.ts';
 import { ema } from '../math.ts';
 import type { Wrapper } from './wrapper.ts';
 
@@ -31,13 +31,13 @@ const hyperparameters = {
     default: 'mean',
     doc: 'Uniform mean of what is collected, or an exponential one.',
   }),
-  averageStart: integer({
+  averageStart: count({
     default: 0,
     min: 0,
     unit: 'steps',
     doc: 'Steps before anything is collected; the last iterate is evaluated until then.',
   }),
-  averageEvery: integer({
+  averageEvery: count({
     default: 1,
     min: 1,
     unit: 'steps',
@@ -58,7 +58,18 @@ const hyperparameters = {
   }),
 } satisfies Schema;
 
-type AverageSymbols = RuleSymbols<typeof hyperparameters, 'average', 'collected' | 'missing'>;
+type AverageSymbols = RuleSymbols<typeof hyperparameters, 'average', 'collected' | 'missing' | 'averageSteps'>;
+
+function checkAverage({ averageKind, averageWarmup, averageDebias }: Values<typeof hyperparameters>): void {
+  if (averageKind === 'mean' && (averageDebias || averageWarmup !== 'none'))
+    throw new ConfigError(
+      `average: ${averageDebias ? 'averageDebias' : `averageWarmup ${averageWarmup}`} with averageKind mean, which weighs all iterates alike; choose averageKind ema or drop it.`,
+    );
+  if (averageDebias && averageWarmup === 'timm')
+    throw new ConfigError(
+      'average: averageDebias with averageWarmup timm, whose first decay rate 0 takes the whole first iterate, so that nothing is left to correct; choose one.',
+    );
+}
 
 /** The decay rate after n collections. */
 function decayAfter(n: Tensor, h: AverageSymbols['h']): Tensor {
@@ -131,19 +142,27 @@ a is evaluated, θ is trained
       name: `${base.name}+average`,
       formula: `${base.formula.trim()}\n\n${average.formula.trim()}`,
       aliases: [],
+      check(values) {
+        base.check?.(values);
+        // The schema below has them all.
+        checkAverage(values as unknown as Values<typeof hyperparameters>);
+      },
       hyperparameters: { ...base.hyperparameters, ...hyperparameters },
       slots: { ...base.slots, average: { doc: 'average of iterates' } },
       scalars: {
         ...base.scalars,
+        // Not the optimizer's count, which a restart of the base sets to 0.
+        averageSteps: { per: 'optimizer', doc: 'steps, whether restarted or not' },
         collected: { per: 'tensor', doc: 'iterates in the average' },
         missing: { per: 'tensor', doc: 'weight of the zero an exponential mean starts with', init: () => 1 },
       },
       phases: [
         ...base.phases,
+        { update: (s) => ({ scalars: { averageSteps: add(own(s).scalars.averageSteps, 1) } }) },
         {
           when: (s) => {
-            const { step, h } = own(s);
-            const since = sub(step, h.averageStart);
+            const { scalars, h } = own(s);
+            const since = sub(scalars.averageSteps, h.averageStart);
             return logicalAnd(greater(since, 0), equal(mod(since, h.averageEvery), 0));
           },
           update: (s) => collect(own(s)),

@@ -7,7 +7,7 @@ const norm = (x: readonly number[]): number => Math.sqrt(x.reduce((sum, a) => su
 
 export const asgdReference: Reference = (theta, values) => {
   const [lambd, alpha, t0, decay] = ['lambd', 'alpha', 't0', 'weightDecay'].map((name) => numberOf(values, name));
-  const average = zeros(theta);
+  const average = copy(theta);
   const steps = theta.map(() => 0);
   return {
     step(gradients, lr) {
@@ -60,17 +60,18 @@ export const ftrlReference: Reference = (theta, values) => {
 
 export const momentEstimationReference: Reference = (theta, values) => {
   const [floor, beta] = ['floor', 'beta'].map((name) => numberOf(values, name));
-  const average = zeros(theta);
-  let [moment, weight] = [0, 0];
+  const average = copy(theta);
+  const weight = theta.map(() => 0);
+  let moment = 0;
   return {
     step(gradients, lr) {
       const eta = lr / (Math.sqrt(moment) + floor);
-      weight += eta;
       for (const [p, w] of theta.entries()) {
         const g = gradients[p];
         if (!g) continue;
+        weight[p] += eta;
         for (let i = 0; i < w.length; i++) {
-          average[p][i] += (eta / weight) * (w[i] - average[p][i]);
+          average[p][i] += (eta / weight[p]) * (w[i] - average[p][i]);
           w[i] -= eta * g[i];
         }
       }
