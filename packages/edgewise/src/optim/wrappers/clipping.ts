@@ -26,14 +26,15 @@ const clipAt = number({
 export function clipGlobalNorm<H extends Schema, S extends string, C extends string>(
   base: OptimizerDefinition<H, S, C>,
 ): OptimizerDefinition<H & { readonly clipNorm: NumberParameter }, S, C> {
-  return changeGradient(base, 'clipNorm', clipNorm, ({ grad }, limit) => {
-    const gradNorm = globalNorm(grad);
-    return {
-      // Off where 0, also in a group only.
-      grad: mul(grad, where(greater(limit, 0), clipFactor(gradNorm, limit, 1e-6), 1)),
-      refuse: [refuseUnlessFinite(gradNorm)],
-      report: { gradNorm },
-    };
+  return changeGradient(base, 'clipNorm', clipNorm, {
+    measures: ['gradNorm'],
+    measure({ grad }) {
+      const gradNorm = globalNorm(grad);
+      return { numbers: { gradNorm }, refuse: [refuseUnlessFinite(gradNorm)], report: { gradNorm } };
+    },
+    // Off where 0, also in a group only.
+    change: ({ grad }, limit, { gradNorm }) =>
+      mul(grad, where(greater(limit, 0), clipFactor(gradNorm, limit, 1e-6), 1)),
   });
 }
 
@@ -41,8 +42,10 @@ export function clipGlobalNorm<H extends Schema, S extends string, C extends str
 export function clipValue<H extends Schema, S extends string, C extends string>(
   base: OptimizerDefinition<H, S, C>,
 ): OptimizerDefinition<H & { readonly clipValue: NumberParameter }, S, C> {
-  return changeGradient(base, 'clipValue', clipAt, ({ grad }, limit) => {
-    const bound = where(greater(limit, 0), limit, Number.POSITIVE_INFINITY);
-    return { grad: minimum(maximum(grad, neg(bound)), bound) };
+  return changeGradient(base, 'clipValue', clipAt, {
+    change({ grad }, limit) {
+      const bound = where(greater(limit, 0), limit, Number.POSITIVE_INFINITY);
+      return minimum(maximum(grad, neg(bound)), bound);
+    },
   });
 }

@@ -11,9 +11,9 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { OptimizerDefinition, SlotSpec, Update } from '../definition.ts';
 import {
   type ChoiceParameter,
+  type CountParameter,
   choice,
-  type IntegerParameter,
-  integer,
+  count,
   type NumberParameter,
   number,
   type Schema,
@@ -23,7 +23,7 @@ import { type AnyPhase, type AnySymbols, withHyperparameters } from './gradient.
 import type { Wrapper } from './wrapper.ts';
 
 const hyperparameters = {
-  lookaheadSteps: integer({
+  lookaheadSteps: count({
     default: 5,
     min: 1,
     unit: 'steps',
@@ -45,7 +45,7 @@ const hyperparameters = {
 } as const;
 
 interface Added extends Schema {
-  readonly lookaheadSteps: IntegerParameter;
+  readonly lookaheadSteps: CountParameter;
   readonly lookaheadAlpha: NumberParameter;
   readonly lookaheadMomentum: ChoiceParameter<'none' | 'reset' | 'pullback'>;
 }
@@ -128,7 +128,7 @@ function pulledBack({ slots }: OptimizerDefinition, name: string): SlotSpec<Sche
 
 /** Its own count, since a restart of the rule sets those of the steps back. */
 const counting: AnyPhase = {
-  update: ({ scalars, h }) => ({ scalars: { [COUNT]: mod(add(scalars[COUNT], 1), numberOf(h.lookaheadSteps)) } }),
+  update: ({ scalars, h }) => ({ scalars: { [COUNT]: mod(add(scalars[COUNT], 1), Number(h.lookaheadSteps)) } }),
 };
 
 const following = (momentum: readonly string[]): AnyPhase => ({
