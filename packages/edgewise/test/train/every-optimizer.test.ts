@@ -5,7 +5,14 @@ import { loadCheckpoint, MemoryRunStore } from '../../src/train/index.ts';
 import { complete, completeInParts, mlp, moons, type Spec, spec, state } from './harness.ts';
 
 /** Learning rates at which two moons are learnt; the default where none is given. */
-const RATES: Readonly<Record<string, number>> = { sgd: 0.5 };
+const RATES: Readonly<Record<string, number>> = {
+  sgd: 0.5,
+  siSgd: 0.5,
+  radam: 0.005,
+  lion: 0.003,
+  sophia: 0.01,
+  sophiaH: 0.01,
+};
 
 const subjects: readonly OptimizerDefinition[] = [
   ...optimizers,
