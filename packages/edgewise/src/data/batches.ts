@@ -5,13 +5,14 @@ import { sizeOf } from '../tensor/shape.ts';
 import { type Augmentation, type AugmentationDraw, checkAugmentation, drawAugmentation } from './augmentation.ts';
 import { checkDataset, type Dataset } from './dataset.ts';
 import { ExampleWriter } from './example-writer.ts';
+import { checkLabelNoise, type LabelNoise, noisyLabel, targetNoise } from './label-noise.ts';
 import type { Normalization } from './normalization.ts';
 
 /** Options of {@link Batches}. */
 export interface BatchOptions {
   /** Examples a step; at most the size of the data set. */
   readonly batchSize: number;
-  /** Source of the order (`key.split('shuffle', epoch)`) and of the augmentation (`key.split('augment', epoch)`). */
+  /** Source of the order (`key.split('shuffle', epoch)`), the augmentation (`'augment'`) and the label noise (`'labels'`). */
   readonly key: Key;
   /** A new random order every epoch; default true. Otherwise the order of the data set. */
   readonly shuffle?: boolean;
@@ -21,6 +22,8 @@ export interface BatchOptions {
   readonly normalization?: Normalization;
   /** Random changes to images; default none. */
   readonly augmentation?: Augmentation;
+  /** Labels perturbed anew in every epoch; default none. */
+  readonly labelNoise?: LabelNoise;
 }
 
 /** Where a step lies in its epoch. */
@@ -34,7 +37,8 @@ export interface BatchPosition {
 
 /**
  * The batches of a run, numbered by step through all epochs. There is no cursor to save: the examples of step s, their
- * order and their augmentation depend on the data set, the options and s alone, so a run resumes to the bit at any step.
+ * order, augmentation and label noise depend on the data set, the options and s alone, so a run resumes to the bit at any
+ * step.
  */
 export class Batches {
   readonly dataset: Dataset;
@@ -48,16 +52,17 @@ export class Batches {
   readonly #shuffle: boolean;
   readonly #dropLast: boolean;
   readonly #augmentation: Augmentation | undefined;
+  readonly #labelNoise: LabelNoise | undefined;
   readonly #writer: ExampleWriter;
   readonly #draw: AugmentationDraw = { dy: 0, dx: 0, flip: false, cutTop: 0, cutLeft: 0 };
   #order: { readonly epoch: number; readonly examples: Uint32Array } | undefined;
 
   /**
    * ConfigError for a data set whose parts do not fit together, a batch size that is not between 1 and the number of
-   * examples, and a normalization or augmentation that does not fit the examples.
+   * examples, and a normalization, augmentation or label noise that does not fit the examples.
    */
   constructor(dataset: Dataset, options: BatchOptions) {
-    const { batchSize, key, shuffle = true, dropLast = true, normalization, augmentation } = options;
+    const { batchSize, key, shuffle = true, dropLast = true, normalization, augmentation, labelNoise } = options;
     const { name, count, shape } = dataset;
     if (!Number.isInteger(batchSize) || batchSize < 1) {
       throw new ConfigError(`The batch size must be a whole number >= 1, got ${batchSize}.`);
@@ -69,6 +74,7 @@ export class Batches {
     }
     checkDataset(dataset);
     if (augmentation) checkAugmentation(augmentation, shape);
+    if (labelNoise) checkLabelNoise(labelNoise, dataset);
     this.dataset = dataset;
     this.batchSize = batchSize;
     this.stepsPerEpoch = dropLast ? Math.floor(count / batchSize) : Math.ceil(count / batchSize);
@@ -78,6 +84,7 @@ export class Batches {
     this.#shuffle = shuffle;
     this.#dropLast = dropLast;
     this.#augmentation = augmentation;
+    this.#labelNoise = labelNoise;
     this.#writer = new ExampleWriter(dataset, normalization);
   }
 
@@ -108,6 +115,7 @@ export class Batches {
     const order = this.#orderOf(epoch);
     const augmentation = this.#augmentation;
     const epochKey = augmentation && this.#key.split('augment', epoch);
+    const labelKey = this.#labelNoise && this.#key.split('labels', epoch);
     for (let i = 0; i < size; i++) {
       const example = order[position + i];
       if (augmentation && epochKey) {
@@ -115,12 +123,13 @@ export class Batches {
         this.#writer.writeAugmented(example, augmentation, this.#draw, x, i * this.inputSize);
       } else this.#writer.write(example, x, i * this.inputSize);
       this.#answer(example, y, i);
+      if (labelKey) this.#perturb(labelKey, example, y, i);
     }
     return size;
   }
 
   /**
-   * Writes the examples numbered by `indices` without augmentation, for evaluation and for probes that always look at
+   * Writes the examples numbered by `indices` without augmentation and label noise, for evaluation and for probes that always look at
    * the same examples. Arrays as in {@link fill}, for `indices.length` examples.
    */
   fillExamples(indices: ArrayLike<number>, x: FloatArray, y: FloatArray | Int32Array): void {
@@ -146,6 +155,7 @@ export class Batches {
       shuffle: this.#shuffle,
       dropLast: this.#dropLast,
       augmentation: this.#augmentation ?? null,
+      labelNoise: this.#labelNoise ?? null,
     };
   }
 
@@ -168,6 +178,18 @@ export class Batches {
     else {
       const from = example * targetSize;
       for (let j = 0; j < targetSize; j++) y[row * targetSize + j] = dataset.targets[from + j];
+    }
+  }
+
+  #perturb(epochKey: Key, example: number, y: FloatArray | Int32Array, row: number): void {
+    const { dataset, targetSize } = this;
+    const noise = this.#labelNoise;
+    if (!noise) return;
+    if (dataset.kind === 'classification') {
+      if ('probability' in noise) y[row] = noisyLabel(epochKey, example, y[row], dataset.classes, noise.probability);
+    } else if ('deviation' in noise) {
+      for (let j = 0; j < targetSize; j++)
+        y[row * targetSize + j] += targetNoise(epochKey, example * targetSize + j, noise.deviation);
     }
   }
 

@@ -120,6 +120,7 @@ describe('resuming', () => {
       shuffle: true,
       dropLast: false,
       augmentation: { crop: { padding: 2 }, flip: true, cutout: { size: 3 } },
+      labelNoise: null,
     });
   });
 });
