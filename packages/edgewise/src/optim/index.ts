@@ -16,6 +16,7 @@ export {
   type Update,
 } from './definition.ts';
 export { costOf, type OptimizerCost } from './describe.ts';
+export { deviceTensors } from './device-tensors.ts';
 export * from './families/adaptive.ts';
 export * from './families/averaging.ts';
 export * from './families/gradient.ts';
