@@ -1,6 +1,7 @@
 /** @file The `edgewise` command: reads arguments, runs the command asked for, turns errors into one sentence and an exit code. */
 import { EdgewiseError } from 'edgewise';
 import { StoreError } from 'edgewise/train';
+import { dryRun } from './commands/dry-run.ts';
 import { exportHelp, exportRun } from './commands/export.ts';
 import { optimizersHelp, optimizersMain } from './commands/optimizers.ts';
 import { RunFailed, train } from './commands/train.ts';
@@ -12,6 +13,7 @@ const HELP = `Usage: edgewise <command> [flags]
 Commands:
   train                       train a network; everything about it is kept in a run folder
   export <run> <model.onnx>   write a trained network as an ONNX model for inference
+  race [plan.json]            race optimizers on the same terms; tables, JSON and figures
   optimizers [words...]       what there is; also: show NAME, the page of one; check FILE..., against recordings
 
 edgewise <command> --help tells more about each.
@@ -35,27 +37,51 @@ async function main(argv: readonly string[]): Promise<number> {
         return 0;
       }
       const request = await parseTrainArguments(rest, catalog);
-      const interrupt = new Interrupt();
-      try {
-        const stop = interrupt.signal;
-        const { reason } = await train(request, { stream: stdout, env: process.env, now: Date.now, stop });
-        return reason === 'interrupted' ? interrupt.exitCode : 0;
-      } finally {
-        interrupt.release();
+      if (request.dryRun) {
+        await dryRun(request.config, stdout, process.env);
+        return 0;
       }
+      return interruptibly(async (stop) => {
+        const { reason } = await train(request, { stream: stdout, env: process.env, now: Date.now, stop });
+        return reason !== 'interrupted';
+      });
     }
     case 'export':
       if (wantsHelp) stdout.write(exportHelp(helpWidth()));
       else await exportRun(rest, stdout);
       return 0;
+    case 'race': {
+      // Drawing needs a DOM, which the other commands do not pay for.
+      const { isRaceWorker, parseRaceArguments, race, raceHelp, raceWorker } = await import('./commands/race.ts');
+      if (isRaceWorker(rest)) {
+        await raceWorker();
+        return 0;
+      }
+      if (wantsHelp) {
+        stdout.write(raceHelp(helpWidth()));
+        return 0;
+      }
+      const request = parseRaceArguments(rest);
+      return interruptibly((stop) => race(request, { stream: stdout, env: process.env, now: Date.now, stop }));
+    }
     case 'optimizers':
       if (wantsHelp) stdout.write(optimizersHelp(rest, helpWidth()));
       else return optimizersMain(rest, { stream: stdout, env: process.env });
       return 0;
     default: {
-      stderr.write(`edgewise: there is no command '${command}'; there are train, export and optimizers.\n`);
+      stderr.write(`edgewise: there is no command '${command}'; there are train, export, race and optimizers.\n`);
       return 2;
     }
+  }
+}
+
+/** Exit code of `work`, which resolves to whether it came to its end, and not to that of an interrupt. */
+async function interruptibly(work: (stop: AbortSignal) => Promise<boolean>): Promise<number> {
+  const interrupt = new Interrupt();
+  try {
+    return (await work(interrupt.signal)) ? 0 : interrupt.exitCode;
+  } finally {
+    interrupt.release();
   }
 }
 

@@ -29,6 +29,8 @@ export interface Catalog {
   readonly data: readonly Variant[];
   readonly optimizers: readonly Variant[];
   readonly schedules: readonly Variant[];
+  /** What can be put around an optimizer. */
+  readonly wrappers: readonly Variant[];
   readonly devices: readonly DeviceInfo[];
   /**
    * Settings of a run about which nothing is said: must name a model, data, an optimizer and a schedule. What it says of one of these holds as long

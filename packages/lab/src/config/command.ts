@@ -4,9 +4,17 @@ import { Command, CommanderError, type CommandUnknownOpts, Option } from '@comma
 import { ConfigError } from 'edgewise';
 import { type Catalog, findVariant, type Variant } from './catalog.ts';
 import { checkResumable } from './resume.ts';
-import { type ConfigLayer, parseTrainConfig, unknownFlag } from './schema.ts';
+import { type ConfigLayer, type Flags, parseTrainConfig, unknownFlag } from './schema.ts';
 import { placeholder, type Setting, showValue } from './setting.ts';
-import { CHOOSABLE, type Choosable, fixedLeaves, type Leaf, type TrainConfig, variantLeaves } from './settings.ts';
+import {
+  CHOOSABLE,
+  type Choosable,
+  fixedLeaves,
+  type Leaf,
+  type TrainConfig,
+  variantLeaves,
+  wrapperLeaves,
+} from './settings.ts';
 
 /** What `edgewise train` is asked to do. */
 export interface TrainRequest {
@@ -17,6 +25,8 @@ export interface TrainRequest {
   readonly resume: string | null;
   /** Step of the checkpoint to go on from; null: the newest. */
   readonly resumeStep: number | null;
+  /** Only say what would be trained with what. */
+  readonly dryRun: boolean;
 }
 
 /** Reads a text file; `readFileSync` unless a test says otherwise. */
@@ -30,6 +40,18 @@ const PLACES = {
   out: ['--out <folder>', 'Folder to write the run to. (default: a new folder in runs/)'],
   resume: ['--resume <folder>', 'Go on with the run in this folder, from its newest checkpoint that is whole.'],
   resumeStep: ['--resume-step <n>', 'Go on from the checkpoint of this step instead. [steps]'],
+} as const;
+
+/** Flags about parts of the network; each can be given several times. */
+const PARAMETERS = {
+  group: [
+    '--group <text>',
+    "Parameters for which something differs: 'tag=bias,norm weightDecay=0', 'minRank=2 lrScale=0.5', 'name=head.* optimizer=adamw adamwLr=0.001'. tag, name (* stands for any characters), minRank and maxRank say which; lrScale is a factor on the learning rate; optimizer is another optimizer for them, whose hyper-parameters begin with its name. Can be given several times; later groups win. Takes the place of groups in a file.",
+  ],
+  freeze: [
+    '--freeze <text>',
+    "Parameters that are not trained, chosen as by --group: 'name=conv1.*'. Can be given several times.",
+  ],
 } as const;
 
 /** Name of the configuration in a run's folder. */
@@ -54,6 +76,7 @@ export function trainCommand(
     .addHelpOption(new Option('-h, --help', 'Show this help.').helpGroup('Where'));
   command.optionsGroup('Where');
   for (const [flags, doc] of Object.values(PLACES)) command.option(flags, doc);
+  command.option('--dry-run', 'Print what every parameter would be updated with, and train nothing.');
   const choices = choicesIn(catalog, argv);
   for (const part of PARTS) {
     const names = CHOOSABLE[part].list(catalog).map(({ name }) => name);
@@ -65,8 +88,21 @@ export function trainCommand(
       ).helpGroup('Choices'),
     );
   }
-  const defaults = defaultsFor(catalog, choices);
-  for (const { leaf, hidden } of allLeaves(catalog, choices)) {
+  const wrap = wrappersIn(catalog, argv);
+  if (catalog.wrappers.length > 0) {
+    const list = catalog.wrappers.map(({ name }) => name).join(', ');
+    command.addOption(
+      new Option(
+        '--wrap <names>',
+        `What is put around the optimizer, innermost first, with commas between: of ${list}. (default: none)`,
+      ).helpGroup('Choices'),
+    );
+  }
+  const several = (text: string, before: readonly string[] = []): readonly string[] => [...before, text];
+  for (const [flags, doc] of Object.values(PARAMETERS))
+    command.addOption(new Option(flags, doc).argParser(several).helpGroup('Parameters'));
+  const defaults = defaultsFor(catalog, choices, wrap);
+  for (const { leaf, hidden } of allLeaves(catalog, choices, wrap)) {
     for (const option of optionsOf(leaf, defaults)) command.addOption(hidden ? option.hideHelp() : option);
   }
   return command.action(async (options) => {
@@ -144,16 +180,18 @@ function requestOf(catalog: Catalog, options: Readonly<Record<string, unknown>>,
     return typeof value === 'string' ? value : null;
   };
   const [config, out, resume, step] = [text('config'), text('out'), text('resume'), text('resumeStep')];
-  const flags: Record<string, string | boolean> = {};
-  for (const [name, value] of Object.entries(options)) {
+  const { dryRun: dry, ...rest } = options;
+  const dryRun = dry === true;
+  const flags: Record<string, Flags[string]> = {};
+  for (const [name, value] of Object.entries(rest)) {
     if (Object.hasOwn(PLACES, name)) continue;
-    if (typeof value === 'string' || typeof value === 'boolean') flags[kebab(name)] = value;
+    if (typeof value === 'string' || typeof value === 'boolean' || isTexts(value)) flags[kebab(name)] = value;
   }
   if (resume === null) {
     if (step !== null)
       throw new ConfigError('--resume-step says where to go on, but not with which run; give --resume too.');
     const layers: ConfigLayer[] = config === null ? [] : [{ source: config, value: readJson(config, readFile) }];
-    return { config: parseTrainConfig([...layers, { flags }], catalog), out, resume, resumeStep: null };
+    return { config: parseTrainConfig([...layers, { flags }], catalog), out, resume, resumeStep: null, dryRun };
   }
   for (const [name, value] of [
     ['--out', out],
@@ -170,8 +208,11 @@ function requestOf(catalog: Catalog, options: Readonly<Record<string, unknown>>,
   const before = parseTrainConfig([saved], catalog);
   const after = parseTrainConfig([saved, { flags }], catalog);
   checkResumable(before, after, catalog);
-  return { config: after, out, resume, resumeStep: step === null ? null : Number(step) };
+  return { config: after, out, resume, resumeStep: step === null ? null : Number(step), dryRun };
 }
+
+const isTexts = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((each) => typeof each === 'string');
 
 const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
@@ -203,8 +244,7 @@ function readJson(path: string, readFile: ReadFile): unknown {
 function choicesIn(catalog: Catalog, argv: readonly string[]): Record<Choosable, Variant> {
   const pick = (part: Choosable): Variant => {
     const variants = CHOOSABLE[part].list(catalog);
-    const at = argv.findLastIndex((word) => word === `--${part}` || word.startsWith(`--${part}=`));
-    const said = at < 0 ? undefined : argv[at].includes('=') ? argv[at].slice(argv[at].indexOf('=') + 1) : argv[at + 1];
+    const said = saidOf(argv, part);
     try {
       return findVariant(part, variants, said ?? recipeName(catalog, part), part);
     } catch {
@@ -212,6 +252,18 @@ function choicesIn(catalog: Catalog, argv: readonly string[]): Record<Choosable,
     }
   };
   return { model: pick('model'), data: pick('data'), optimizer: pick('optimizer'), schedule: pick('schedule') };
+}
+
+/** The last value that `argv` gives to a flag. */
+function saidOf(argv: readonly string[], name: string): string | undefined {
+  const at = argv.findLastIndex((word) => word === `--${name}` || word.startsWith(`--${name}=`));
+  return at < 0 ? undefined : argv[at].includes('=') ? argv[at].slice(argv[at].indexOf('=') + 1) : argv[at + 1];
+}
+
+/** The wrappers that `argv` names. */
+function wrappersIn({ wrappers }: Catalog, argv: readonly string[]): Variant[] {
+  const said = (saidOf(argv, 'wrap') ?? '').split(',').map((name) => name.trim().toLowerCase());
+  return wrappers.filter(({ name }) => said.includes(name.toLowerCase()));
 }
 
 function recipeName(catalog: Catalog, part: Choosable): string {
@@ -222,8 +274,15 @@ function recipeName(catalog: Catalog, part: Choosable): string {
 }
 
 /** The configuration that these choices have by default, to show in help; undefined where something must be given. */
-function defaultsFor(catalog: Catalog, choices: Record<Choosable, Variant>): TrainConfig | undefined {
-  const flags = Object.fromEntries(PARTS.map((part) => [part, choices[part].name]));
+function defaultsFor(
+  catalog: Catalog,
+  choices: Record<Choosable, Variant>,
+  wrap: readonly Variant[],
+): TrainConfig | undefined {
+  const flags = {
+    ...Object.fromEntries(PARTS.map((part) => [part, choices[part].name])),
+    wrap: wrap.map(({ name }) => name).join(),
+  };
   const required = PARTS.flatMap((part) => variantLeaves(part, choices[part])).filter(
     ({ setting }) => setting.default === undefined,
   );
@@ -232,7 +291,11 @@ function defaultsFor(catalog: Catalog, choices: Record<Choosable, Variant>): Tra
 }
 
 /** Every leaf there can be, once per flag; those of variants not chosen are hidden in help. */
-function allLeaves(catalog: Catalog, choices: Record<Choosable, Variant>): { leaf: Leaf; hidden: boolean }[] {
+function allLeaves(
+  catalog: Catalog,
+  choices: Record<Choosable, Variant>,
+  wrap: readonly Variant[],
+): { leaf: Leaf; hidden: boolean }[] {
   const found = new Map<string, { leaf: Leaf; hidden: boolean; owner: string }>();
   const add = (leaf: Leaf, hidden: boolean, owner: string): void => {
     const other = found.get(leaf.flag);
@@ -240,12 +303,15 @@ function allLeaves(catalog: Catalog, choices: Record<Choosable, Variant>): { lea
       throw new Error(`${leaf.flag} stands for two settings, of ${other.owner} and ${owner}`);
     if (!other) found.set(leaf.flag, { leaf, hidden, owner });
   };
+  for (const part of PARTS) for (const leaf of variantLeaves(part, choices[part])) add(leaf, false, part);
+  // There are optimizers that are wrapped already, whose flags are those of the wrapper.
+  for (const leaf of wrap.flatMap(wrapperLeaves)) add(leaf, false, 'optimizer');
   for (const part of PARTS) {
-    for (const leaf of variantLeaves(part, choices[part])) add(leaf, false, part);
     for (const variant of CHOOSABLE[part].list(catalog)) {
       for (const leaf of variantLeaves(part, variant)) add(leaf, true, part);
     }
   }
+  for (const leaf of catalog.wrappers.flatMap(wrapperLeaves)) add(leaf, true, 'optimizer');
   for (const leaf of fixedLeaves(catalog)) add(leaf, false, 'the run');
   return [...found.values()];
 }
@@ -264,10 +330,13 @@ function optionsOf(leaf: Leaf, defaults: TrainConfig | undefined): Option[] {
 
 function defaultOf({ path, setting }: Leaf, defaults: TrainConfig | undefined): string {
   if (setting.default === undefined) return 'must be given';
-  const value = path.reduce<unknown>(
-    (at, step) => (typeof at === 'object' && at !== null ? Reflect.get(at, step) : undefined),
-    defaults,
-  );
+  const value =
+    path[0] === 'wrap'
+      ? setting.default
+      : path.reduce<unknown>(
+          (at, step) => (typeof at === 'object' && at !== null ? Reflect.get(at, step) : undefined),
+          defaults,
+        );
   if (value === null || value === undefined) return `default: ${autoOf(setting)}`;
   return `default: ${showValue(value)}`;
 }

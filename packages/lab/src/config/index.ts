@@ -8,6 +8,7 @@ export {
   trainCommand,
   trainHelp,
 } from './command.ts';
+export type { GroupConfig, GroupValue, MatchConfig } from './groups.ts';
 export { checkResumable } from './resume.ts';
 export { type ConfigLayer, parseTrainConfig, trainConfigSchema } from './schema.ts';
 export type { Setting, Settings, SettingValue } from './setting.ts';

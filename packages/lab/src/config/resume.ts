@@ -2,7 +2,7 @@
 import { ConfigError } from 'edgewise';
 import type { Catalog } from './catalog.ts';
 import { showValue } from './setting.ts';
-import { CHOOSABLE, type Choosable, fixedLeaves, type TrainConfig, variantLeaves } from './settings.ts';
+import { CHOOSABLE, type Choosable, fixedLeaves, type TrainConfig, variantLeaves, wrapperLeaves } from './settings.ts';
 
 /**
  * Checks that a run begun with `before` can go on with `after`: a resumed run equals an uninterrupted one, so nothing that its numbers
@@ -21,6 +21,7 @@ export function checkResumable(before: TrainConfig, after: TrainConfig, catalog:
       if (!same(old, now)) throw changed(path.join('.'), flag, old, now);
     }
   }
+  for (const part of ['wrap', 'groups', 'freeze'] as const) checkPart(part, before, after, catalog);
   for (const { path, flag, setting } of fixedLeaves(catalog)) {
     if (setting.changeable) continue;
     const [old, now] = [valueAt(before, path), valueAt(after, path)];
@@ -34,6 +35,25 @@ export function checkResumable(before: TrainConfig, after: TrainConfig, catalog:
       );
     }
   }
+}
+
+/** Lists whose flags are called otherwise than their entries in JSON. */
+const FLAGS = { wrap: '--wrap', groups: '--group', freeze: '--freeze' } as const;
+
+function checkPart(part: keyof typeof FLAGS, before: TrainConfig, after: TrainConfig, catalog: Catalog): void {
+  if (same(before[part], after[part])) return;
+  const names = (config: TrainConfig) => config.wrap.map(({ name }) => name);
+  if (part === 'wrap' && same(names(before), names(after))) {
+    for (const [i, { name }] of before.wrap.entries()) {
+      const wrapper = catalog.wrappers.find((each) => each.name === name);
+      for (const { path, flag } of wrapper ? wrapperLeaves(wrapper) : []) {
+        const [old, now] = [before.wrap[i][path[2]], after.wrap[i][path[2]]];
+        if (!same(old, now)) throw changed(path.join('.'), flag, old, now);
+      }
+    }
+  }
+  const show = (config: TrainConfig) => JSON.stringify(part === 'wrap' ? names(config) : config[part]);
+  throw changed(part, FLAGS[part], show(before), show(after));
 }
 
 function changed(name: string, flag: string, before: unknown, after: unknown): ConfigError {

@@ -2,6 +2,16 @@
 import { ConfigError, nearest } from 'edgewise';
 import { z } from 'zod';
 import { type Catalog, findVariant, type Variant } from './catalog.ts';
+import {
+  type GroupConfig,
+  groupOfText,
+  groupType,
+  type MatchConfig,
+  matchOfText,
+  matchType,
+  readGroups,
+  readMatches,
+} from './groups.ts';
 import { adviceFor, settingType, showValue, valueOfText } from './setting.ts';
 import {
   CHOOSABLE,
@@ -11,7 +21,11 @@ import {
   type Leaf,
   type TrainConfig,
   variantLeaves,
+  wrapperLeaves,
 } from './settings.ts';
+
+/** Flags by name; a list for one that can be given several times. */
+export type Flags = Readonly<Record<string, string | boolean | readonly string[]>>;
 
 /** Settings from one place. Later layers override earlier ones. */
 export type ConfigLayer =
@@ -23,7 +37,7 @@ export type ConfigLayer =
     }
   | {
       /** Flags as they were given: without dashes, in kebab case; `true` for one without a value. */
-      readonly flags: Readonly<Record<string, string | boolean>>;
+      readonly flags: Flags;
     };
 
 /** Source of the layer below all others; not named in messages, for the user did not write it. */
@@ -65,11 +79,25 @@ export function trainConfigSchema(catalog: Catalog): z.ZodType {
     shape(fixed.filter((leaf) => leaf.path.slice(0, -1).join('.') === path.join('.')));
   return z.strictObject({
     ...Object.fromEntries(PARTS.map((which) => [which, part(which)])),
+    wrap: z.array(wrapperType(catalog)).default([]),
+    groups: z.array(groupType).default([]),
+    freeze: z.array(matchType).default([]),
     ...section(),
     augment: z.strictObject(section('augment')).prefault({}),
     earlyStopping: z.strictObject(section('earlyStopping')).prefault({}),
     probes: z.strictObject({ sharpness: z.strictObject(section('probes', 'sharpness')).prefault({}) }).prefault({}),
   });
+}
+
+function wrapperType({ wrappers }: Catalog): z.ZodType {
+  const types = wrappers.map((wrapper) =>
+    z.strictObject({
+      name: z.literal(wrapper.name),
+      ...Object.fromEntries(wrapperLeaves(wrapper).map(({ path, setting }) => [path[2], settingType(setting)])),
+    }),
+  );
+  const [first, ...rest] = types;
+  return first ? z.discriminatedUnion('name', [first, ...rest]) : z.never();
 }
 
 const schemas = new WeakMap<Catalog, z.ZodType>();
@@ -95,6 +123,9 @@ class Draft {
   readonly #fixed: readonly Leaf[];
   readonly #said = new Map<string, Said>();
   readonly #chosen = new Map<Choosable, { variant: Variant; origin: string }>();
+  #wrap: readonly Variant[] = [];
+  #groups: readonly GroupConfig[] = [];
+  #freeze: readonly MatchConfig[] = [];
 
   constructor(catalog: Catalog) {
     this.#catalog = catalog;
@@ -104,26 +135,47 @@ class Draft {
   addJson(source: string, value: unknown): void {
     if (!isObject(value)) throw new ConfigError(`${source}: the settings must be an object, got ${showValue(value)}.`);
     for (const part of PARTS) if (Object.hasOwn(value, part)) this.#choose(part, value[part], `${source}: ${part}`);
+    const { wrap, groups, freeze, ...rest } = value;
+    if (wrap !== undefined) {
+      const settings = Object.entries(this.#chooseWrappers(wrap, `${source}: wrap`));
+      const given = settings.filter(([, own]) => Object.keys(own).length > 0);
+      if (given.length > 0) rest.wrap = Object.fromEntries(given);
+    }
+    if (groups !== undefined) this.#groups = readGroups(groups, `${source}: groups`, this.#catalog);
+    if (freeze !== undefined) this.#freeze = readMatches(freeze, `${source}: freeze`);
     const leaves = this.#leaves();
     const given: (readonly [Leaf, unknown])[] = [];
-    this.#walk(source, [], normalize(value), leaves, given);
+    this.#walk(source, [], normalize(rest), leaves, given);
     const prefix = source === RECIPE ? '' : `${source}: `;
     this.#addAll(given.map(([leaf, entry]) => [leaf, { value: entry, origin: prefix + keyOf(leaf.path) }]));
   }
 
-  addFlags(flags: Readonly<Record<string, string | boolean>>): void {
+  addFlags(given: Flags): void {
+    const { wrap, group, freeze, ...flags } = given;
     for (const part of PARTS) {
       if (Object.hasOwn(flags, part)) this.#choose(part, flags[part], `--${part}`);
     }
+    if (wrap !== undefined) {
+      const names = textsOf(wrap, '--wrap').flatMap((text) => text.split(','));
+      this.#chooseWrappers(
+        names.map((name) => name.trim()).filter((name) => name !== ''),
+        '--wrap',
+      );
+    }
+    if (group !== undefined)
+      this.#groups = textsOf(group, '--group').map((text) => groupOfText(text, '--group', this.#catalog));
+    if (freeze !== undefined) this.#freeze = textsOf(freeze, '--freeze').map((text) => matchOfText(text, '--freeze'));
     const leaves = this.#leaves();
-    const given: (readonly [Leaf, Said])[] = [];
+    const said: (readonly [Leaf, Said])[] = [];
     for (const [name, text] of Object.entries(flags)) {
       if ((PARTS as readonly string[]).includes(name)) continue;
       const leaf = leaves.find(({ flag }) => flag === `--${name}`);
       if (!leaf) throw this.#unknownFlag(name, leaves);
-      given.push([leaf, { value: valueOfText(leaf.setting, text), origin: leaf.flag }]);
+      if (typeof text !== 'string' && typeof text !== 'boolean')
+        throw new ConfigError(`${leaf.flag} is given more than once; give it once.`);
+      said.push([leaf, { value: valueOfText(leaf.setting, text), origin: leaf.flag }]);
     }
-    this.#addAll(given);
+    this.#addAll(said);
   }
 
   /** The complete configuration. */
@@ -136,10 +188,17 @@ class Draft {
       if (said) put(raw, path, said.value);
       else if (setting.default === undefined) {
         const part = PARTS.find((name) => name === path[0]);
-        const whose = part ? `${CHOOSABLE[part].what} ${this.#variant(part).name}` : 'run';
+        const whose = part
+          ? `${CHOOSABLE[part].what} ${this.#variant(part).name}`
+          : path[0] === 'wrap'
+            ? `wrapper ${path[1]}`
+            : 'run';
         throw new ConfigError(`The ${whose} needs ${keyOf(path)} (${leafFlag(leaves, path)}): ${setting.doc}`);
       }
     }
+    const values = isObject(raw.wrap) ? raw.wrap : {};
+    raw.wrap = this.#wrap.map(({ name }) => Object.assign({ name }, values[name]));
+    Object.assign(raw, { groups: this.#groups, freeze: this.#freeze });
     const result = cachedSchema(this.#catalog).safeParse(raw);
     if (!result.success) throw this.#problem(result.error.issues[0], raw, leaves);
     // The schema's output; its static type is lost because the catalog is only known at run time.
@@ -161,7 +220,32 @@ class Draft {
   }
 
   #leaves(): readonly Leaf[] {
-    return [...[...this.#chosen].flatMap(([part, { variant }]) => variantLeaves(part, variant)), ...this.#fixed];
+    return [
+      ...[...this.#chosen].flatMap(([part, { variant }]) => variantLeaves(part, variant)),
+      ...this.#wrap.flatMap(wrapperLeaves),
+      ...this.#fixed,
+    ];
+  }
+
+  /**
+   * Takes the list of wrappers, by name or as objects with their settings; what was said before of those that stay holds on.
+   * @returns The settings by wrapper.
+   */
+  #chooseWrappers(value: unknown, origin: string): Record<string, Record<string, unknown>> {
+    if (!Array.isArray(value)) throw new ConfigError(`${origin} is ${showValue(value)}; give a list of wrappers.`);
+    const chosen = value.map((entry: unknown): readonly [Variant, Record<string, unknown>] => {
+      const { name, ...settings }: Record<string, unknown> = isObject(entry) ? entry : { name: entry };
+      return [findVariant('wrapper', this.#catalog.wrappers, name, origin), settings];
+    });
+    const wrap = chosen.map(([variant]) => variant);
+    const twice = wrap.find((variant, i) => wrap.indexOf(variant) !== i);
+    if (twice) throw new ConfigError(`${origin} has ${twice.name} twice; wrap with it once.`);
+    for (const { name } of this.#wrap) {
+      if (wrap.some((variant) => variant.name === name)) continue;
+      for (const key of [...this.#said.keys()]) if (key.startsWith(`wrap.${name}.`)) this.#said.delete(key);
+    }
+    this.#wrap = wrap;
+    return Object.fromEntries(chosen.map(([{ name }, settings]) => [name, settings]));
   }
 
   /** Takes a choice by name, alone or within an object. Another one than before forgets what was said of that. */
@@ -230,6 +314,11 @@ class Draft {
   }
 
   #unknownFlag(name: string, leaves: readonly Leaf[]): ConfigError {
+    const wrapper = this.#catalog.wrappers.find((each) => wrapperLeaves(each).some(({ flag }) => flag === `--${name}`));
+    if (wrapper)
+      return new ConfigError(
+        `--${name} is of the wrapper ${wrapper.name}, which is not used; give --wrap ${wrapper.name}.`,
+      );
     for (const part of PARTS) {
       const owners = CHOOSABLE[part].list(this.#catalog);
       const elsewhere = owners.some((variant) => variantLeaves(part, variant).some(({ flag }) => flag === `--${name}`));
@@ -244,6 +333,7 @@ class Draft {
 
   #problem(issue: z.core.$ZodIssue, raw: Record<string, unknown>, leaves: readonly Leaf[]): ConfigError {
     const path = issue.path.map(String);
+    if (path[0] === 'wrap' && path.length > 1) path[1] = this.#wrap[Number(path[1])].name;
     const leaf = leaves.find((candidate) => candidate.path.every((step, i) => path[i] === step));
     if (!leaf) return new ConfigError(`${keyOf(path)}: ${issue.message}.`);
     const said = this.#said.get(keyOf(leaf.path));
@@ -255,15 +345,12 @@ class Draft {
 
   /** What no single setting shows. */
   #checkTogether(config: TrainConfig): void {
-    const { batchSize, microBatchSize, optimizer, device, precision, clipNorm, clipValue, schedule, steps } = config;
+    const { batchSize, microBatchSize, optimizer, device, precision, clipNorm, schedule, steps } = config;
     const origin = (name: string): string => this.#said.get(name)?.origin ?? name;
     if (microBatchSize !== null && batchSize % microBatchSize !== 0) {
       throw new ConfigError(
         `${origin('microBatchSize')} is ${microBatchSize}, which does not divide the batch size ${batchSize}; choose a divisor.`,
       );
-    }
-    if (clipNorm > 0 && clipValue > 0) {
-      throw new ConfigError(`${origin('clipNorm')} and ${origin('clipValue')} are both set; clip one way.`);
     }
     if (clipNorm > 0 && typeof optimizer.maxGradNorm === 'number' && optimizer.maxGradNorm > 0) {
       throw new ConfigError(
@@ -286,6 +373,12 @@ class Draft {
       this.#variant(part).check?.(values);
     }
   }
+}
+
+/** The texts of a flag that can be given several times; none for an empty one. */
+function textsOf(value: Flags[string], flag: string): readonly string[] {
+  if (typeof value === 'boolean') throw new ConfigError(`${flag} needs a value.`);
+  return (typeof value === 'string' ? [value] : value).filter((text) => text.trim() !== '');
 }
 
 /** The error of a flag that does not exist. */

@@ -1,6 +1,7 @@
 /** Every setting of a training run that does not belong to a model, data set, optimizer or schedule: the one place that says so. */
 import { choice, flag, integer, number } from 'edgewise/optim';
 import type { Catalog, Variant } from './catalog.ts';
+import type { GroupConfig, MatchConfig } from './groups.ts';
 import type { Setting, Settings, SettingValue, ValuesOf } from './setting.ts';
 
 /** The length of a run about which nothing is said. */
@@ -9,6 +10,14 @@ export const DEFAULT_EPOCHS = 10;
 /** Settings that stand in the configuration by themselves. */
 export const RUN = {
   batchSize: integer({ default: 128, min: 1, unit: 'examples', doc: 'Training examples that one update sees.' }),
+  tunedBatchSize: {
+    kind: 'integer',
+    default: null,
+    auto: 'the batch size',
+    min: 1,
+    unit: 'examples',
+    doc: 'Batch size that learning rate, weight decay and average were chosen for; they are rescaled for the batch size in use by the rule of the optimizer. Counts of steps are not.',
+  },
   microBatchSize: {
     kind: 'integer',
     default: null,
@@ -49,6 +58,11 @@ export const RUN = {
     below: 1,
     doc: 'Share of the target that is spread evenly over all classes.',
   }),
+  labelNoise: number({
+    default: 0,
+    min: 0,
+    doc: 'Probability with which the class of a training example is replaced by another one, drawn anew whenever it is used. Where numbers are predicted: what is added to or subtracted from each.',
+  }),
   decayBiasAndNorm: flag({
     default: false,
     doc: 'Apply weight decay to biases and to parameters of normalisation layers too.',
@@ -57,7 +71,7 @@ export const RUN = {
     default: 0,
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    doc: 'Draws initial weights, data order, augmentation and dropout. The same seed on the same device gives the same run to the bit.',
+    doc: 'Draws initial weights, data order, augmentation, label noise and dropout. The same seed on the same device gives the same run to the bit.',
   }),
   precision: choice({
     choices: ['float32', 'float64'],
@@ -198,6 +212,12 @@ export type TrainConfig = {
   readonly data: Chosen & ValuesOf<typeof DATA>;
   readonly optimizer: Chosen;
   readonly schedule: Chosen;
+  /** What is put around the optimizer, innermost first. */
+  readonly wrap: readonly Chosen[];
+  /** Parameters for which something differs. */
+  readonly groups: readonly GroupConfig[];
+  /** Parameters that are not trained: those that meet one of these. */
+  readonly freeze: readonly MatchConfig[];
   readonly device: string;
   readonly augment: ValuesOf<typeof AUGMENT>;
   readonly earlyStopping: ValuesOf<typeof EARLY_STOPPING>;
@@ -242,11 +262,26 @@ function leavesOf(path: readonly string[], prefix: string, heading: string, sett
   }));
 }
 
-/** The settings of `part` when `variant` is chosen. */
+/**
+ * The settings of `part` when `variant` is chosen. A hyper-parameter called as a setting of the run has the name of its optimizer before its
+ * flag: `--muon-steps`.
+ */
 export function variantLeaves(part: Choosable, variant: Variant): Leaf[] {
-  const prefix = part === 'optimizer' ? '' : `${part}-`;
   const { what } = CHOOSABLE[part];
-  return leavesOf([part], prefix, `${what[0].toUpperCase()}${what.slice(1)} ${variant.name}`, variant.settings);
+  const heading = `${what[0].toUpperCase()}${what.slice(1)} ${variant.name}`;
+  if (part !== 'optimizer') return leavesOf([part], `${part}-`, heading, variant.settings);
+  return Object.entries(variant.settings).flatMap(([name, setting]) =>
+    leavesOf([part], Object.hasOwn(RUN, name) ? `${kebab(variant.name)}-` : '', heading, { [name]: setting }),
+  );
+}
+
+/** Hyper-parameters of wrappers that every run has, with or without the wrapper. */
+const SHARED = ['clipNorm', 'clipValue'];
+
+/** The settings of a wrapper, but for those that every run has. */
+export function wrapperLeaves(wrapper: Variant): Leaf[] {
+  const own = Object.fromEntries(Object.entries(wrapper.settings).filter(([name]) => !SHARED.includes(name)));
+  return leavesOf(['wrap', wrapper.name], '', `Wrapper ${wrapper.name}`, own);
 }
 
 /** The settings that are there whatever is chosen. */

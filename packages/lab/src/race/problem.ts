@@ -16,6 +16,7 @@ import type { TrainConfig } from '../config/settings.ts';
 import { cardOf, modelOf } from '../run/card.ts';
 import { catalog } from '../run/catalog.ts';
 import { loadData } from '../run/data.ts';
+import { augmentationOf } from '../run/recipe.ts';
 import { normalizationFor } from '../run/session.ts';
 import { loadMobyDick, mobyDick, type TextData, textModel, textObjective } from './text.ts';
 
@@ -107,13 +108,4 @@ function split(data: TrainTest | TextData, { share, seed }: HoldOut): TrainTest<
   const order = random.permutation(Key.fromSeed(seed).split('validation'), train.count);
   const part = (examples: Uint32Array): ClassificationData => select(data.train, examples.sort());
   return { train: part(order.slice(0, kept)), test: part(order.slice(kept)) };
-}
-
-function augmentationOf({ augment: { crop, flip, cutout } }: TrainConfig): Augmentation | undefined {
-  if (crop === 0 && flip === 0 && cutout === 0) return undefined;
-  return {
-    ...(crop > 0 ? { crop: { padding: crop } } : {}),
-    ...(flip > 0 ? { flip: { probability: flip } } : {}),
-    ...(cutout > 0 ? { cutout: { size: cutout } } : {}),
-  };
 }

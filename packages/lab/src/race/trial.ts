@@ -5,8 +5,8 @@ import { openDevice } from 'edgewise/node';
 import { createOptimizer, stateBytes } from 'edgewise/optim';
 import { checkFit, Network, Trainer, type TrainReport } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
+import { layoutOf, optimizerOf, scheduleOf } from '../run/recipe.ts';
 import { type HoldOut, openProblem, type Problem } from './problem.ts';
-import { groupsOf, optimizerOf, scheduleOf } from './recipe.ts';
 
 /** Everything a trial depends on, as plain data, so that it can be run in another process. */
 export interface TrialSpec {
@@ -73,22 +73,18 @@ export async function runTrial(spec: TrialSpec, { now, stop, onStep }: TrialCont
   const device = await openDevice(config.device as 'cpu', config.threads === 0 ? {} : { threads: config.threads });
   try {
     const root = Key.fromSeed(config.seed);
-    const { definition, values } = optimizerOf(config);
+    const { definition, settings } = optimizerOf(config, layoutOf(problem.model, config.precision));
     const network = new Network({
       model: problem.model,
       objective: problem.objective,
       device,
       key: root.split('init'),
       dtype: config.precision,
-      state: (layout) =>
-        stateBytes(definition, { values, groups: groupsOf(config, definition, layout) }, layout, config.precision),
+      state: (layout) => stateBytes(definition, settings, layout, config.precision),
     });
     for (const part of [problem.train, problem.test]) checkFit(network, part);
-    const optimizer = createOptimizer(
-      definition,
-      { values, groups: groupsOf(config, definition, network.layout) },
-      { theta: network.params, grad: network.gradient, space: network.space },
-    );
+    const { params: theta, gradient: grad, space } = network;
+    const optimizer = createOptimizer(definition, settings, { theta, grad, space });
     const { normalization, augmentation } = problem;
     const batches = new Batches(problem.train, {
       batchSize: config.batchSize,

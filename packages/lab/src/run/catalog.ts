@@ -1,6 +1,6 @@
 /** @file What `edgewise train` can be asked for: the library's models, optimizers and schedules, and the data sets of `data.ts`. */
 import { models } from 'edgewise/models';
-import { optimizers, schedules } from 'edgewise/optim';
+import { optimizers, schedules, wrappers } from 'edgewise/optim';
 import { type Catalog, optimizerVariants, scheduleVariants, type Variant } from '../config/catalog.ts';
 import { dataSources } from './data.ts';
 
@@ -32,6 +32,7 @@ export const catalog: Catalog = {
   data: dataSources,
   optimizers: optimizerVariants(optimizers),
   schedules: scheduleVariants(schedules).map(withAutomaticWarmup),
+  wrappers: optimizerVariants(wrappers),
   devices: [
     { name: 'cpu', doc: "ONNX Runtime's CPU provider.", precisions: ['float32', 'float64'] },
     { name: 'webgpu', doc: 'A GPU through WebGPU (Vulkan, Metal or Direct3D).', precisions: ['float32'] },

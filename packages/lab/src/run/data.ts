@@ -1,6 +1,6 @@
 /** @file The data sets `edgewise` knows, as choices with settings. */
 import { Key } from 'edgewise';
-import { gaussianBlobs, spirals, subset, type TrainTest, twoMoons } from 'edgewise/data';
+import { type Dataset, gaussianBlobs, type LabelNoise, spirals, subset, type TrainTest, twoMoons } from 'edgewise/data';
 import { loadCifar10Folder, loadCifar100Folder, loadFashionMnist, loadIdxFolder, loadMnist } from 'edgewise/node';
 import { choice, integer, number } from 'edgewise/optim';
 import type { Variant } from '../config/catalog.ts';
@@ -123,4 +123,10 @@ export async function loadData({ data, seed }: TrainConfig): Promise<TrainTest> 
   const { train, test } = await source.load(data, seed);
   const cut = (part: TrainTest['train'], n: number | null) => (n === null || n >= part.count ? part : subset(part, n));
   return { train: cut(train, data.examples), test: cut(test, data.testExamples) };
+}
+
+/** Noise on the labels that training sees; undefined where there is none. */
+export function labelNoiseOf({ labelNoise }: TrainConfig, { kind }: Dataset): LabelNoise | undefined {
+  if (labelNoise === 0) return undefined;
+  return kind === 'classification' ? { probability: labelNoise } : { deviation: labelNoise };
 }

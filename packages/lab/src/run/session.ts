@@ -1,27 +1,8 @@
 /** @file From a configuration to everything that trains: device, data, network, optimizer, probes, trainer. */
 import { ConfigError, type Device, Key } from 'edgewise';
-import {
-  type Augmentation,
-  Batches,
-  type Dataset,
-  type Normalization,
-  normalizationOf,
-  type TrainTest,
-} from 'edgewise/data';
+import { Batches, type Dataset, type Normalization, normalizationOf, type TrainTest } from 'edgewise/data';
 import { openDevice } from 'edgewise/node';
-import {
-  clipGlobalNorm,
-  clipValue,
-  createOptimizer,
-  findOptimizer,
-  findSchedule,
-  type Match,
-  type Optimizer,
-  type OptimizerDefinition,
-  type Schedule,
-  stateBytes,
-} from 'edgewise/optim';
-import type { ParamLayout } from 'edgewise/params';
+import { createOptimizer, type Optimizer, type Schedule, stateBytes } from 'edgewise/optim';
 import { sharpness } from 'edgewise/probes';
 import {
   checkFit,
@@ -34,8 +15,8 @@ import {
 } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
 import { cardOf, type ModelCard, modelOf } from './card.ts';
-import { WARMUP_SHARE } from './catalog.ts';
 import { loadData } from './data.ts';
+import { augmentationOf, layoutOf, optimizerOf, scheduleOf } from './recipe.ts';
 
 /** A run, ready to go. */
 export interface Session {
@@ -97,24 +78,20 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
   const card = cardOf(config, train, normalization);
   const model = modelOf(card);
   const objective = objectiveFor(train, { labelSmoothing: config.labelSmoothing });
+  const { definition, settings } = optimizerOf(config, layoutOf(model, config.precision));
   const device = await deviceFor(config);
   try {
-    const { definition, values } = optimizerOf(config);
     const network = new Network({
       model,
       objective,
       device,
       key: root.split('init'),
       dtype: config.precision,
-      state: (layout) =>
-        stateBytes(definition, { values, groups: groupsOf(config, definition, layout) }, layout, config.precision),
+      state: (layout) => stateBytes(definition, settings, layout, config.precision),
     });
     for (const part of [train, test]) checkFit(network, part);
-    const optimizer = createOptimizer(
-      definition,
-      { values, groups: groupsOf(config, definition, network.layout) },
-      { theta: network.params, grad: network.gradient, space: network.space },
-    );
+    const { params: theta, gradient: grad, space } = network;
+    const optimizer = createOptimizer(definition, settings, { theta, grad, space });
     const { every, examples, products, tolerance } = config.probes.sharpness;
     const probes =
       every === 0
@@ -136,7 +113,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
       {
         network,
         optimizer,
-        schedule: scheduleOf(config, optimizer.lr, steps),
+        schedule: fallingScheduleOf(config, optimizer.lr, steps),
         batches,
         test: evaluation,
         steps,
@@ -165,55 +142,13 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
   }
 }
 
-function augmentationOf({ augment: { crop, flip, cutout } }: TrainConfig): Augmentation | undefined {
-  if (crop === 0 && flip === 0 && cutout === 0) return undefined;
-  return {
-    ...(crop > 0 ? { crop: { padding: crop } } : {}),
-    ...(flip > 0 ? { flip: { probability: flip } } : {}),
-    ...(cutout > 0 ? { cutout: { size: cutout } } : {}),
-  };
-}
-
-/** The optimizer with its clipping, and its hyper-parameters. */
-function optimizerOf({ optimizer: { name, ...values }, clipNorm, clipValue: limit }: TrainConfig): {
-  definition: OptimizerDefinition;
-  values: Record<string, never>;
-} {
-  const plain = findOptimizer(name);
-  // Values were checked against the optimizer's own schema when the configuration was read.
-  const checked = values as Record<string, never>;
-  if (clipNorm > 0)
-    return {
-      definition: clipGlobalNorm(plain) as OptimizerDefinition,
-      values: Object.assign({}, checked, { clipNorm }),
-    };
-  if (limit > 0)
-    return {
-      definition: clipValue(plain) as OptimizerDefinition,
-      values: Object.assign({}, checked, { clipValue: limit }),
-    };
-  return { definition: plain, values: checked };
-}
-
-/** Biases and the parameters of normalisation layers do not decay, unless asked for. */
-function groupsOf(
-  { decayBiasAndNorm }: TrainConfig,
-  definition: OptimizerDefinition,
-  layout: ParamLayout,
-): { match: Match; values: { weightDecay: number } }[] {
-  if (decayBiasAndNorm || !('weightDecay' in definition.hyperparameters)) return [];
-  const tag = ['bias', 'norm'].filter((name) => layout.tagged(name).length > 0);
-  return tag.length === 0 ? [] : [{ match: { tag }, values: { weightDecay: 0 } }];
-}
-
-function scheduleOf({ schedule: { name, ...values } }: TrainConfig, lr: number, total: number): Schedule {
-  const definition = findSchedule(name);
-  if ('min' in values && Number(values.min) > lr) {
+/** The schedule of a run, which must not end above where it starts. */
+function fallingScheduleOf(config: TrainConfig, lr: number, total: number): Schedule {
+  const { schedule } = config;
+  if ('min' in schedule && Number(schedule.min) > lr) {
     throw new ConfigError(
-      `schedule.min is ${Number(values.min)}, above the learning rate ${lr} it should fall from; choose a smaller one.`,
+      `schedule.min is ${Number(schedule.min)}, above the learning rate ${lr} it should fall from; choose a smaller one.`,
     );
   }
-  const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(definition.parameters, key)));
-  if (own.warmup === null) own.warmup = Math.round(WARMUP_SHARE * total);
-  return definition.make({ ...own, lr, ...(Object.hasOwn(definition.parameters, 'total') ? { total } : {}) });
+  return scheduleOf(config, lr, total);
 }

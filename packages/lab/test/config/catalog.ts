@@ -76,6 +76,22 @@ export const CATALOG: Catalog = {
       },
     },
   ],
+  wrappers: [
+    {
+      name: 'average',
+      doc: 'Average of iterates.',
+      settings: {
+        averageKind: choice({ choices: ['mean', 'ema'], default: 'mean', doc: 'Which mean.' }),
+        averageDecay: number({ default: 0.999, min: 0, below: 1, doc: 'Decay rate.' }),
+      },
+    },
+    { name: 'sam', doc: 'Sharpness-aware.', settings: { samRho: number({ default: 0.05, above: 0, doc: 'Radius.' }) } },
+    {
+      name: 'clipNorm',
+      doc: 'Clipping.',
+      settings: { clipNorm: number({ default: 0, min: 0, doc: 'Largest norm.' }) },
+    },
+  ],
   devices: [
     { name: 'cpu', doc: 'This processor.', precisions: ['float32', 'float64'] },
     { name: 'webgpu', doc: 'A GPU.', precisions: ['float32'] },

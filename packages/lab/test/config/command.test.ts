@@ -18,7 +18,13 @@ const run = (line: string) => parseTrainArguments(line === '' ? [] : line.split(
 
 describe('arguments', () => {
   it('are read into a request', async () => {
-    expect(await run('')).toEqual({ config: parseTrainConfig([], CATALOG), out: null, resume: null, resumeStep: null });
+    expect(await run('')).toEqual({
+      config: parseTrainConfig([], CATALOG),
+      out: null,
+      resume: null,
+      resumeStep: null,
+      dryRun: false,
+    });
     const { config, out } = await run(
       '--model mlp --model-hidden 64,32 --optimizer adan --lr 1e-3 --betas .9,0.9,0.999 --no-proximal --batch-size=64 ' +
         '--decay-bias-and-norm --schedule constant --data folder --data-path some/where --data-labels coarse --steps 20 ' +
@@ -195,15 +201,15 @@ describe('help', () => {
       typeof value === 'object' && value !== null && !Array.isArray(value)
         ? Object.values(value).reduce((sum: number, entry) => sum + count(entry), 0)
         : 1;
-    // Besides: --config, --out, --resume, --resume-step, --help.
-    expect(help.match(/^ {2}(-h, )?--\S+/gm)).toHaveLength(count(parseTrainConfig([], CATALOG)) + 5);
+    // Besides: --config, --out, --resume, --resume-step, --dry-run, --help.
+    expect(help.match(/^ {2}(-h, )?--\S+/gm)).toHaveLength(count(parseTrainConfig([], CATALOG)) + 6);
   });
 
   it('refuses a catalog in which one flag means two things', () => {
     const setting = CATALOG.models[1].settings.width;
-    const clash = { ...CATALOG.optimizers[0], settings: { ...CATALOG.optimizers[0].settings, batchSize: setting } };
+    const clash = { ...CATALOG.optimizers[0], settings: { ...CATALOG.optimizers[0].settings, modelWidth: setting } };
     expect(() => trainHelp({ ...CATALOG, optimizers: [clash] }, [], 80)).toThrow(
-      /--batch-size stands for two settings/,
+      /--model-width stands for two settings/,
     );
   });
 });

@@ -37,6 +37,9 @@ describe('a configuration', () => {
       checkpointEvery: null,
       keepCheckpoints: 3,
       onNonFinite: 'stop',
+      wrap: [],
+      groups: [],
+      freeze: [],
       device: 'cpu',
       augment: { crop: 0, flip: 0, cutout: 0 },
       earlyStopping: { patience: 0, minDelta: 0 },
@@ -154,7 +157,6 @@ describe('what is wrong is said in one sentence', () => {
       { microBatchSize: 30 },
       'my.json: microBatchSize is 30, which does not divide the batch size 128; choose a divisor.',
     ],
-    [{ clipNorm: 1, clipValue: 1 }, 'my.json: clipNorm and my.json: clipValue are both set; clip one way.'],
     [
       { clipNorm: 1, optimizer: { maxGradNorm: 1 } },
       'my.json: clipNorm and my.json: optimizer.maxGradNorm are both set; the gradient would be clipped twice, choose one.',
