@@ -18,7 +18,14 @@ export {
   readMetricFields,
   readMetrics,
 } from './metrics.ts';
-export { type BatchGraph, type BatchResult, type ExampleResults, Network } from './network.ts';
+export {
+  type BatchGraph,
+  type BatchResult,
+  type BufferStatistics,
+  type DrawnGraph,
+  type ExampleResults,
+  Network,
+} from './network.ts';
 export {
   type CrossEntropyOptions,
   crossEntropyObjective,

@@ -1,18 +1,18 @@
 /** @file A model in memory: its weights, gradient and buffers as vectors, and the compiled graphs that read and write them. */
-import { grad } from '../autodiff/index.ts';
+import { grad, hvp, jvp, substitute } from '../autodiff/index.ts';
 import { ConfigError } from '../base/errors.ts';
 import { type Key, uniform } from '../base/random.ts';
 import { VectorSpace } from '../kernels/space.ts';
 import { type Buffer, type Model, type RandomInput, type Traced, trace } from '../nn/scope.ts';
 import { ParamLayout } from '../params/layout.ts';
 import { type FloatDType, initialize, ParamVector } from '../params/vector.ts';
-import type { Device, Feeds, Program } from '../runtime/device.ts';
-import { allocate, type TypedArray } from '../tensor/dtype.ts';
+import type { Device, Feeds } from '../runtime/device.ts';
+import { allocate, type DType, type TypedArray } from '../tensor/dtype.ts';
 import { mul } from '../tensor/ops/elementwise.ts';
 import { mean, sum } from '../tensor/ops/reduce.ts';
 import type { Shape } from '../tensor/shape.ts';
-import { input, type Tensor } from '../tensor/tensor.ts';
-import type { Objective } from './objective.ts';
+import { constant, input, type Tensor } from '../tensor/tensor.ts';
+import { crossEntropyObjective, type Objective, sampledLabels } from './objective.ts';
 
 /** Addresses of WebAssembly memory have 32 bits. */
 const MEMORY_LIMIT = 2 ** 32;
@@ -37,6 +37,20 @@ export interface BatchGraph<R = BatchResult> extends BatchMemory {
   /** Runs on what the batch memory holds. `key` draws the graph's random inputs. */
   run(key?: Key): Promise<R>;
   dispose(): Promise<void>;
+}
+
+/** A training graph with numbers that whoever runs it draws beforehand. */
+export interface DrawnGraph extends BatchGraph {
+  /** For labels: a uniform number in [0, 1) for each; for directions: a number for each element of the parameter vector. */
+  readonly draws: Float32Array | Float64Array;
+}
+
+/** What the buffers would become with no memory of what they were, and the share of what they were that they keep. */
+export interface BufferStatistics {
+  /** In the layout of the buffers. */
+  readonly fresh: ParamVector;
+  /** 1 for buffers that training does not move. */
+  readonly kept: ParamVector;
 }
 
 /** Per-example results, in batch order. */
@@ -131,31 +145,102 @@ export class Network {
   async trainingGraph(batch: number): Promise<BatchGraph> {
     const traced = trace(this.model, { batch, training: true, dtype: this.dtype });
     const target = this.objective.target(batch, this.dtype);
-    const losses = this.objective.losses(traced.output, target);
-    const loss = mean(losses);
+    const loss = mean(this.objective.losses(traced.output, target));
     const correct = this.objective.correct?.(traced.output, target);
     const updates = traced.buffers.filter(hasNext);
-    const grads = grad(loss, this.symbols);
-    const outputs = [loss, ...(correct ? [sum(correct)] : []), ...grads, ...updates.map((b) => b.next)];
-    const program = await this.#compile(traced, target, outputs);
-    const memory = this.#batchMemory(traced.input, target);
-    const randoms = randomMemory(traced.randoms);
-    const results = [
-      undefined,
-      ...(correct ? [undefined] : []),
-      ...windows(this.gradient),
-      ...updates.map((b) => this.#nextBuffers.view(b.name)),
-    ];
-    const call = program.bind(this.#feeds(traced, target, memory, randoms), results);
+    const outputs = [loss, ...(correct ? [sum(correct)] : []), ...grad(loss, this.symbols)];
+    const graph = await this.#bound(traced, target, [...outputs, ...updates.map((b) => b.next)], {
+      results: [
+        undefined,
+        ...(correct ? [undefined] : []),
+        ...windows(this.gradient),
+        ...updates.map((b) => this.#nextBuffers.view(b.name)),
+      ],
+    });
     return {
-      batch,
-      ...memory,
-      dispose: () => program.dispose(),
+      ...graph,
       run: async (key) => {
-        drawRandoms(randoms, key);
-        await call.run();
+        const results = await graph.run(key);
         for (const { name } of updates) this.buffers.view(name).set(this.#nextBuffers.view(name));
-        return { loss: Number(call.results[0][0]), correct: correct && Number(call.results[1][0]) };
+        return { loss: Number(results[0][0]), correct: correct && Number(results[1][0]) };
+      },
+    };
+  }
+
+  /**
+   * Compiles the gradient of the mean loss with labels drawn from the model's own softmax in place of the data's, one for each row of
+   * logits and without label smoothing, in training mode: its square, times the examples, estimates the diagonal of the Gauss-Newton
+   * matrix (Liu et al. 2023, arXiv 2305.14342, algorithm 2). Buffers are left alone.
+   * @throws ConfigError for a network that is not trained by softmax cross-entropy.
+   */
+  async sampledLabelsGraph(batch: number): Promise<DrawnGraph> {
+    if (this.objective.name !== 'crossEntropy') {
+      throw new ConfigError(
+        `Labels can be sampled from a softmax only, but model '${this.model.name}' is trained by ${this.objective.name}; choose an optimizer that does not ask for sampled labels, such as sophiaH.`,
+      );
+    }
+    const traced = trace(this.model, { batch, training: true, dtype: this.dtype });
+    const target = this.objective.target(batch, this.dtype);
+    const uniforms = input('uniforms', target.shape, this.dtype);
+    const labels = sampledLabels(traced.output, uniforms);
+    const loss = mean(crossEntropyObjective().losses(traced.output, labels));
+    const draws = floats(this.dtype, uniforms.size);
+    const graph = await this.#bound(traced, target, [loss, ...grad(loss, this.symbols)], {
+      results: [undefined, ...windows(this.gradient)],
+      more: [[uniforms, draws]],
+    });
+    return { ...graph, draws, run: async (key) => ({ loss: await lossOf(graph.run(key)), correct: undefined }) };
+  }
+
+  /**
+   * Compiles u ⊙ ∇²L u, written to {@link gradient}, for the mean loss L in training mode and the direction u that `draws` holds in
+   * the layout of the parameters: with random signs an estimate of the Hessian's diagonal (Hutchinson 1989; Bekas et al. 2007).
+   * Buffers are left alone.
+   */
+  async hessianDiagonalGraph(batch: number): Promise<DrawnGraph> {
+    const traced = trace(this.model, { batch, training: true, dtype: this.dtype });
+    const target = this.objective.target(batch, this.dtype);
+    const loss = mean(this.objective.losses(traced.output, target));
+    const direction = new ParamVector(this.layout, this.dtype);
+    const symbols = this.#traced.params.map(({ name, shape }) => input(`direction.${name}`, shape, this.dtype));
+    const products = hvp(loss, this.symbols, symbols).map((product, i) => mul(symbols[i], product));
+    const graph = await this.#bound(traced, target, [loss, ...products], {
+      results: [undefined, ...windows(this.gradient)],
+      more: windows(direction).map((view, i) => [symbols[i], view]),
+    });
+    return {
+      ...graph,
+      draws: direction.data,
+      run: async (key) => ({ loss: await lossOf(graph.run(key)), correct: undefined }),
+    };
+  }
+
+  /**
+   * Compiles what a batch says about the buffers that training moves: each next value is taken for kept · value + fresh, as a moving
+   * average is, so that fresh / (1 - kept) is the batch's own statistic. Undefined where training moves no buffers.
+   */
+  async bufferStatisticsGraph(batch: number): Promise<BatchGraph<BufferStatistics> | undefined> {
+    const traced = trace(this.model, { batch, training: true, dtype: this.dtype });
+    const updates = traced.buffers.filter(hasNext);
+    if (updates.length === 0) return undefined;
+    const target = this.objective.target(batch, this.dtype);
+    const zero = new Map(updates.map(({ symbol }) => [symbol, constant(0, symbol.shape, symbol.dtype)]));
+    const [fresh, kept] = [
+      new ParamVector(this.buffers.layout, this.dtype),
+      new ParamVector(this.buffers.layout, this.dtype),
+    ];
+    kept.fill(1);
+    const slopes = updates.map(
+      ({ next, symbol }) => jvp([next], [symbol], [constant(1, symbol.shape, symbol.dtype)])[0],
+    );
+    const graph = await this.#bound(traced, target, [...updates.map(({ next }) => substitute(next, zero)), ...slopes], {
+      results: [...updates.map(({ name }) => fresh.view(name)), ...updates.map(({ name }) => kept.view(name))],
+    });
+    return {
+      ...graph,
+      run: async (key) => {
+        await graph.run(key);
+        return { fresh, kept };
       },
     };
   }
@@ -165,19 +250,15 @@ export class Network {
     const traced = trace(this.model, { batch, training: false, dtype: this.dtype });
     const target = objective.target(batch, this.dtype);
     const correct = objective.correct?.(traced.output, target);
-    const program = await this.#compile(traced, target, [
+    const graph = await this.#bound(traced, target, [
       objective.losses(traced.output, target),
       ...(correct ? [correct] : []),
     ]);
-    const memory = this.#batchMemory(traced.input, target);
-    const call = program.bind(this.#feeds(traced, target, memory, randomMemory(traced.randoms)));
     return {
-      batch,
-      ...memory,
-      dispose: () => program.dispose(),
-      run: async () => {
-        await call.run();
-        return { losses: numbers(call.results[0]), correct: correct && numbers(call.results[1]) };
+      ...graph,
+      run: async (key) => {
+        const results = await graph.run(key);
+        return { losses: numbers(results[0]), correct: correct && numbers(results[1]) };
       },
     };
   }
@@ -210,9 +291,33 @@ export class Network {
     return windows(this.params);
   }
 
-  #compile(traced: Traced, target: Tensor, outputs: readonly Tensor[]): Promise<Program> {
+  /** Compiles `outputs` on a batch memory of their own; `more` feeds symbols that are not the model's. */
+  async #bound(
+    traced: Traced,
+    target: Tensor,
+    outputs: readonly Tensor[],
+    options: {
+      readonly results?: readonly (TypedArray | undefined)[];
+      readonly more?: readonly (readonly [Tensor, TypedArray])[];
+    } = {},
+  ): Promise<BatchGraph<readonly TypedArray[]>> {
+    const { results, more = [] } = options;
     const leaves = [...traced.params, ...traced.buffers, ...traced.randoms].map((declared) => declared.symbol);
-    return this.device.compile([traced.input, target, ...leaves], outputs);
+    const symbols = [traced.input, target, ...leaves, ...more.map(([symbol]) => symbol)];
+    const program = await this.device.compile(symbols, outputs);
+    const memory = this.#batchMemory(traced.input, target);
+    const randoms = randomMemory(traced.randoms);
+    const call = program.bind(new Map([...this.#feeds(traced, target, memory, randoms), ...more]), results);
+    return {
+      batch: traced.input.shape[0],
+      ...memory,
+      dispose: () => program.dispose(),
+      run: async (key) => {
+        drawRandoms(randoms, key);
+        await call.run();
+        return call.results;
+      },
+    };
   }
 
   #feeds(traced: Traced, target: Tensor, memory: BatchMemory, randoms: readonly RandomMemory[]): Feeds {
@@ -247,7 +352,7 @@ interface RandomMemory extends RandomInput {
 function randomMemory(randoms: readonly RandomInput[]): RandomMemory[] {
   return randoms.map((r) => ({
     ...r,
-    data: r.symbol.dtype === 'float64' ? new Float64Array(r.symbol.size) : new Float32Array(r.symbol.size),
+    data: floats(r.symbol.dtype, r.symbol.size),
   }));
 }
 
@@ -263,5 +368,9 @@ function drawRandoms(randoms: readonly RandomMemory[], key: Key | undefined): vo
 const hasNext = (buffer: Buffer): buffer is Buffer & { next: Tensor } => buffer.next !== undefined;
 
 const windows = (vector: ParamVector): TypedArray[] => [...vector.entries()].map(([, view]) => view);
+
+const floats = (dtype: DType, size: number) => (dtype === 'float64' ? new Float64Array(size) : new Float32Array(size));
+
+const lossOf = async (results: Promise<readonly TypedArray[]>): Promise<number> => Number((await results)[0][0]);
 
 const numbers = (data: TypedArray): Float64Array => Float64Array.from(data, Number);

@@ -2,10 +2,11 @@
 import { ConfigError } from '../base/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { DType } from '../tensor/dtype.ts';
-import { cast, equal, mul, sub } from '../tensor/ops/elementwise.ts';
-import { reshape } from '../tensor/ops/layout.ts';
+import { cast, equal, lessEqual, mul, sub } from '../tensor/ops/elementwise.ts';
+import { reshape, sliceAxis } from '../tensor/ops/layout.ts';
 import { crossEntropy } from '../tensor/ops/losses.ts';
-import { argMax, sum } from '../tensor/ops/reduce.ts';
+import { argMax, cumSum, sum } from '../tensor/ops/reduce.ts';
+import { softmax } from '../tensor/ops/softmax.ts';
 import type { Shape } from '../tensor/shape.ts';
 import { input, type Tensor } from '../tensor/tensor.ts';
 
@@ -35,6 +36,24 @@ export function crossEntropyObjective({ labelSmoothing = 0 }: CrossEntropyOption
     losses: (output, target) => crossEntropy(output, target, { labelSmoothing, reduction: 'none' }),
     correct: (output, target) => cast(equal(cast(argMax(output, -1), 'int32'), target), output.dtype),
   };
+}
+
+/**
+ * Class numbers drawn from the softmax over the last axis of `logits` [..., C], one for each row, by inverting the distribution
+ * function: int32 of shape [...].
+ *
+ * @param uniforms independent uniform numbers in [0, 1), one for each row.
+ */
+export function sampledLabels(logits: Tensor, uniforms: Tensor): Tensor {
+  const axis = logits.rank - 1;
+  const classes = logits.shape[axis];
+  const reached = cumSum(softmax(logits), axis);
+  // Against the sum as it was rounded, which may differ from 1; the last class is what remains.
+  const bar = mul(sliceAxis(reached, axis, classes - 1), reshape(uniforms, [...uniforms.shape, 1]));
+  return cast(
+    sum(cast(lessEqual(sliceAxis(reached, axis, 0, classes - 1), bar), logits.dtype), { axes: axis }),
+    'int32',
+  );
 }
 
 /** ½ Σ over outputs of (output - target)², targets are numbers of shape `targetShape`. */

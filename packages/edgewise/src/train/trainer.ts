@@ -224,6 +224,7 @@ export class Trainer {
   /** Frees compiled graphs. */
   async dispose(): Promise<void> {
     await this.#graph.dispose();
+    await this.#gradient.dispose();
     await this.#evaluate?.dispose();
     await Promise.all(this.#options.probes.map((probe) => probe.dispose()));
   }
@@ -267,17 +268,10 @@ export class Trainer {
   #update(lr: number, loss: number): StepReport | Promise<StepReport> {
     const { optimizer } = this.#options;
     if (!optimizer.needsStepWith) return optimizer.step({ lr, loss });
-    return optimizer.stepWith(
-      async (what) => {
-        if (what !== 'loss') {
-          throw new ConfigError(
-            `Optimizer '${optimizer.definition.name}' wants the gradient of '${what}'; training evaluates that of the loss only, choose another optimizer.`,
-          );
-        }
-        return (await this.#gradient.evaluateAgain(this.#progress.step)).loss;
-      },
-      { lr, loss },
-    );
+    return optimizer.stepWith(async (what) => (await this.#gradient.evaluateAgain(this.#progress.step, what)).loss, {
+      lr,
+      loss,
+    });
   }
 
   #judge(test: { loss: number; accuracy: number | undefined }, { patience, minDelta = 0 }: EarlyStopping): void {
