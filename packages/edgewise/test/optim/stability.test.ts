@@ -70,6 +70,41 @@ describe('the stability threshold is where a quadratic stops converging', () => 
       return -lr * m;
     };
   });
+  add('nme', { lr, momentum: 0.9 }, () => {
+    let [m, previous] = [0, 0];
+    return (g) => {
+      m = 0.9 * m + g + 0.9 * (g - previous);
+      previous = g;
+      return -lr * m;
+    };
+  });
+  add('agd', { lr, momentum: 0.9 }, () => {
+    let [m, ahead] = [0, 0];
+    return (g) => {
+      m = 0.9 * m + g;
+      const back = ahead;
+      ahead = 0.9 * lr * m;
+      return back - lr * m - ahead;
+    };
+  });
+  // Divided by P, which near a minimum stands still.
+  add('adagrad', { lr }, () => (g) => -lr * g);
+  for (const momentum of [0, 0.9]) {
+    add('rmsprop', { lr, momentum }, () => {
+      let b = 0;
+      return (g) => {
+        b = momentum * b + g;
+        return -lr * b;
+      };
+    });
+  }
+  add('adamax', { lr, betas: [0.9, 0.999] }, () => {
+    let m = 0;
+    return (g) => {
+      m = 0.9 * m + 0.1 * g;
+      return -lr * m;
+    };
+  });
   for (const [b1, b2] of [
     [0.98, 0.92],
     [0.9, 0.9],
@@ -133,6 +168,32 @@ describe('the preconditioner', () => {
     run('adan', { betas: [0.98, b2, b3], eps }, [{ match: { name: 'b' }, lrScale: 0.5 }]).forEach((p, i) =>
       expect(p).toBeCloseTo(i < 6 ? expected[i] : expected[i] / 0.5, 10),
     );
+  });
+
+  test('of AdaGrad is the root of the sum of squares, over the decay of the rate', () => {
+    const [lrDecay, eps, start] = [0.5, 1e-3, 2];
+    const expected = gradients[0].map((first, i) => Math.sqrt(start + first ** 2 + gradients[1][i] ** 2) + eps);
+    run('adagrad', { lrDecay, eps, initialAccumulatorValue: start }).forEach((p, i) =>
+      expect(p).toBeCloseTo(expected[i] * (1 + lrDecay), 12),
+    );
+  });
+
+  test('of RMSProp is √v + ε, √(v + ε) from a v of 1 in the style of TensorFlow', () => {
+    const [alpha, eps] = [0.9, 1e-3];
+    const v = (from: number) =>
+      gradients[0].map((first, i) => alpha * (alpha * from + 0.1 * first ** 2) + 0.1 * gradients[1][i] ** 2);
+    run('rmsprop', { alpha, eps }).forEach((p, i) => expect(p).toBeCloseTo(Math.sqrt(v(0)[i]) + eps, 12));
+    run('rmsprop', { alpha, eps, tfStyle: true }).forEach((p, i) =>
+      expect(p).toBeCloseTo(Math.sqrt(v(1)[i] + eps), 12),
+    );
+  });
+
+  test('of Adamax is (1 - β1^t) u', () => {
+    const [b1, b2, eps] = [0.9, 0.8, 1e-3];
+    run('adamax', { betas: [b1, b2], eps }).forEach((p, i) => {
+      const u = Math.max(b2 * (Math.abs(gradients[0][i]) + eps), Math.abs(gradients[1][i]) + eps);
+      expect(p).toBeCloseTo((1 - b1 ** 2) * u, 12);
+    });
   });
 
   test('is there only for rules that divide, and only once a step was taken', () => {

@@ -98,7 +98,7 @@ export const amsgrad = {
     year: 2018,
     arxiv: '1904.09237',
   },
-  use: 'Where Adam’s steps grow back too soon: the denominator never shrinks, so steps cannot.',
+  use: "Where Adam's steps grow back too soon: the denominator never shrinks.",
   hyperparameters: {
     ...adam.hyperparameters,
     amsgrad: { ...adam.hyperparameters.amsgrad, default: true },

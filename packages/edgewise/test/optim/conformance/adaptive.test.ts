@@ -1,4 +1,4 @@
-import { adabelief, adabound, adaboundw, padam, radam } from '../../../src/optim/index.ts';
+import { adabelief, adabound, adaboundw, amsbound, padam, radam } from '../../../src/optim/index.ts';
 import {
   adabeliefReference,
   adaboundReference,
@@ -93,6 +93,14 @@ runOptimizerSuite({
   reference: adaboundReference,
   base: boundBase,
   changes: boundChanges,
+  quadratic: { lr: 0.02, finalLr: 0.3 },
+});
+runOptimizerSuite({
+  definition: amsbound,
+  groupOption: 'finalLr',
+  reference: adaboundReference,
+  base: { ...boundBase, betas: [0.9, 0.5] },
+  changes: { ...boundChanges, betas: [0.8, 0.9], amsbound: false },
   quadratic: { lr: 0.02, finalLr: 0.3 },
 });
 runOptimizerSuite({

@@ -1,4 +1,4 @@
-import { adam, adamw, adan, clipGlobalNorm, clipValue, sgd } from '../../../src/optim/index.ts';
+import { adam, adamw, adan, amsgrad, clipGlobalNorm, clipValue, sgd } from '../../../src/optim/index.ts';
 import {
   adamReference,
   adamwReference,
@@ -63,6 +63,14 @@ runOptimizerSuite({
   quadratic: { lr: 0.05 },
 });
 runOptimizerSuite({
+  definition: amsgrad,
+  groupOption: 'eps',
+  reference: adamReference,
+  base: { ...adamBase, betas: [0.9, 0.5] },
+  changes: { ...adamChanges, amsgrad: false },
+  quadratic: { lr: 0.05, betas: [0.9, 0.99] },
+});
+runOptimizerSuite({
   definition: adamw,
   groupOption: 'eps',
   reference: adamwReference,
@@ -81,6 +89,7 @@ runOptimizerSuite({
 runOptimizerSuite({
   ...sgdRow,
   definition: clipValue(sgd),
+  groupOption: 'clipValue',
   reference: clippedValueReference(sgdReference),
   changes: { ...sgdRow.changes, clipValue: 0.2 },
 });
