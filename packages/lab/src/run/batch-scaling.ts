@@ -28,27 +28,23 @@ export interface BatchScaling {
   readonly changes: readonly BatchChange[];
 }
 
-/** Name of what was rescaled in a run's folder, where anything was asked to be. */
-export const SCALING_FILE = 'batch-scaling.json';
-
 type Values = Readonly<Record<string, unknown>>;
 
 /**
- * `recipe` for the batch size of `config`, with the configuration whose schedule goes with it: a rate that it ends at follows the learning
- * rate. Both as they are, and no `scaling`, where `tunedBatchSize` says nothing.
+ * `recipe` with its values rescaled for the batch size of `config`, and what that changed; as it is where `tunedBatchSize` says nothing.
+ * Groups have their own values rescaled too.
  */
 export function forBatchInUse<R extends Scalable>(
   recipe: R,
-  config: TrainConfig,
-): { readonly recipe: R; readonly config: TrainConfig; readonly scaling: BatchScaling | undefined } {
-  const { tunedBatchSize: from, batchSize: to, schedule } = config;
-  if (from === null) return { recipe, config, scaling: undefined };
+  { tunedBatchSize: from, batchSize: to, optimizer: { name: main } }: TrainConfig,
+): R & { readonly scaling?: BatchScaling } {
+  if (from === null) return recipe;
   const { definition, settings } = recipe;
   const complete: Values = completeValues(definition.name, definition.hyperparameters, settings.values ?? {});
   const changes: BatchChange[] = [];
   const rescaled = (given: Values, values: Values, where: string): Values => {
     const entries = Object.entries(given).map(([name, before]) => {
-      const rule = ruleOf(config.optimizer.name, recipe, values, name);
+      const rule = ruleOf(main, recipe, values, name);
       if (!rule || typeof before !== 'number') return [name, before];
       const after = rule.scaled(before, to / from);
       if (after !== before) changes.push({ name: `${where}${name}`, before, after, formula: rule.formula });
@@ -61,18 +57,17 @@ export function forBatchInUse<R extends Scalable>(
     const given: Values = group.values ?? {};
     return { ...group, values: rescaled(given, { ...complete, ...given }, 'groups: ') as Group['values'] };
   });
-  const rate = ruleOf(config.optimizer.name, recipe, complete, 'lr');
-  const { min } = schedule;
-  let followed = schedule;
-  if (rate && typeof min === 'number' && min > 0 && from !== to) {
-    followed = { ...schedule, min: rate.scaled(min, to / from) };
-    changes.push({ name: 'schedule.min', before: min, after: Number(followed.min), formula: rate.formula });
-  }
   return {
-    recipe: { ...recipe, settings: { ...settings, values: values as OptimizerSettings['values'], groups } },
-    config: { ...config, schedule: followed },
+    ...recipe,
+    settings: { ...settings, values: values as OptimizerSettings['values'], groups },
     scaling: { from, to, changes },
   };
+}
+
+/** A rate that the schedule names by itself, such as the one it ends at, for the batch size of `config`: it follows the learning rate. */
+export function rateInUse({ tunedBatchSize, batchSize, optimizer }: TrainConfig, rate: number): number {
+  const rule = tunedBatchSize === null ? undefined : batchRule(findOptimizer(optimizer.name), {}, 'lr');
+  return rule && tunedBatchSize !== null ? rule.scaled(rate, batchSize / tunedBatchSize) : rate;
 }
 
 /** `from batch 128 to 4,096: lr 0.001 → 0.00566`. */

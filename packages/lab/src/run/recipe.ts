@@ -23,6 +23,7 @@ import {
 import { ParamLayout } from 'edgewise/params';
 import type { GroupValue } from '../config/groups.ts';
 import type { TrainConfig } from '../config/settings.ts';
+import { type BatchScaling, forBatchInUse, rateInUse } from './batch-scaling.ts';
 import { WARMUP_SHARE } from './catalog.ts';
 
 /** What the parameters of a network are updated with. */
@@ -31,6 +32,8 @@ export interface Recipe {
   readonly settings: OptimizerSettings;
   /** The optimizer that each parameter gets, by its name: those of groups may differ. */
   readonly optimizers: ReadonlyMap<string, string>;
+  /** What was rescaled because values were chosen for another batch size. */
+  readonly scaling?: BatchScaling;
 }
 
 /** What messages about groups begin with. */
@@ -106,7 +109,7 @@ export function optimizerOf(config: TrainConfig, layout: ParamLayout): Recipe {
   };
   const complete = completeValues(definition.name, hyperparameters, values);
   assign(WHERE, hyperparameters, complete, groups, undefined, layout);
-  return { definition, settings, optimizers };
+  return forBatchInUse({ definition, settings, optimizers }, config);
 }
 
 /** The name of the optimizer that takes each parameter: that of the last group that has one and chooses it. */
@@ -203,9 +206,11 @@ function split<T>(
 }
 
 /** Rates of a run of `total` steps that start from `lr`. */
-export function scheduleOf({ schedule: { name, ...values } }: TrainConfig, lr: number, total: number): Schedule {
+export function scheduleOf(config: TrainConfig, lr: number, total: number): Schedule {
+  const { name, ...values } = config.schedule;
   const definition = findSchedule(name);
   const own = Object.fromEntries(Object.entries(values).filter(([key]) => Object.hasOwn(definition.parameters, key)));
+  if (typeof own.min === 'number') own.min = rateInUse(config, own.min);
   if (own.warmup === null) own.warmup = Math.round(WARMUP_SHARE * total);
   return definition.make({ ...own, lr, ...(Object.hasOwn(definition.parameters, 'total') ? { total } : {}) });
 }
