@@ -1,8 +1,8 @@
-import { muon, soap } from '../../../src/optim/index.ts';
-import { muonReference, soapReference } from '../references/matrix.ts';
+import { muon, shampoo, soap } from '../../../src/optim/index.ts';
+import { muonReference, shampooReference, soapReference } from '../references/matrix.ts';
 import { runOptimizerSuite, type SuiteRow } from '../suite.ts';
 
-/** A matrix method mixes all components of a tensor, so it refuses what is not finite: see muon.test.ts and soap.test.ts one folder up. */
+/** A matrix method mixes all components of a tensor, so it refuses what is not finite: see the test of each one folder up. */
 const skip: NonNullable<SuiteRow['skip']> = [
   {
     test: 'non-finite gradients',
@@ -56,4 +56,27 @@ runOptimizerSuite({
         'one gradient of [3, 5] has a null space of two dimensions, in which any basis is an eigenbasis: soap.test.ts compares where there is but one',
     },
   ],
+});
+
+runOptimizerSuite({
+  definition: shampoo,
+  groupOption: 'eps',
+  reference: shampooReference,
+  base: { lr: 0.05, momentum: 0.5, weightDecay: 0.1, eps: 1e-2, rootEvery: 2 },
+  changes: {
+    lr: 0.08,
+    momentum: 0.9,
+    statistics: 'average',
+    beta2: { statistics: 'average', beta2: 0.8 },
+    eps: 0.1,
+    exponent: 0.5,
+    rootEvery: 3,
+    maxDimension: 4,
+    grafting: 'sgd',
+    graftBeta: { grafting: 'adam', graftBeta: 0.9 },
+    graftEps: { grafting: 'adam', graftEps: 0.1 },
+    weightDecay: 0.5,
+  },
+  quadratic: { lr: 0.5 },
+  skip,
 });

@@ -129,3 +129,64 @@ export const soapReference: Reference = (theta, values, shapes) => {
     },
   };
 };
+
+/** (H + ε I)^(-p). */
+function inverseRoot(h: Matrix, eps: number, p: number): Matrix {
+  const { values, vectors } = jacobi(h.map((row, i) => row.map((x, j) => (i === j ? x + eps : x))));
+  const scaled = vectors.map((row) => row.map((x, j) => x * values[j] ** -p));
+  return product(scaled, transposed(vectors));
+}
+
+export const shampooReference: Reference = (theta, values, shapes) => {
+  const number = (name: string) => numberOf(values, name);
+  const [mu, beta2, eps, decay] = [number('momentum'), number('beta2'), number('eps'), number('weightDecay')];
+  const full = shapes.map((shape) => (shape.length === 0 ? [1] : shape));
+  const axes = full.map((shape) => shape.flatMap((d, axis) => (d > number('maxDimension') ? [] : [axis])));
+  const statistics = full.map((shape, p) =>
+    axes[p].map((axis): Matrix => Array.from({ length: shape[axis] }, () => new Array<number>(shape[axis]).fill(0))),
+  );
+  const roots: Matrix[][] = shapes.map(() => []);
+  const [b, v] = [zeros(theta), zeros(theta)];
+  const counts = theta.map(() => 0);
+  const length = (x: readonly number[]) => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0));
+  return {
+    step: (gradients, lr) => {
+      for (const [p, tensor] of theta.entries()) {
+        const g = gradients[p];
+        if (!g) continue;
+        const t = ++counts[p];
+        const average = values.statistics === 'average';
+        for (const [a, axis] of axes[p].entries()) {
+          const fresh = outer(g, full[p], axis);
+          statistics[p][a] = statistics[p][a].map((row, i) =>
+            row.map((x, j) => (average ? beta2 * x + (1 - beta2) * fresh[i][j] : x + fresh[i][j])),
+          );
+        }
+        if ((t - 1) % number('rootEvery') === 0) {
+          const exponent = number('exponent') === 0 ? 1 / (2 * full[p].length) : number('exponent');
+          const correction = average ? 1 - beta2 ** t : 1;
+          roots[p] = statistics[p].map((h) =>
+            inverseRoot(
+              h.map((row) => row.map((x) => x / correction)),
+              eps,
+              exponent,
+            ),
+          );
+        }
+        let u = axes[p].reduce((x, axis, a) => applied(x, full[p], axis, roots[p][a]), [...g]);
+        for (let i = 0; i < g.length; i++)
+          v[p][i] = number('graftBeta') * v[p][i] + (1 - number('graftBeta')) * g[i] * g[i];
+        const second = v[p].map((x) => Math.sqrt(x / (1 - number('graftBeta') ** t)) + number('graftEps'));
+        const donor = values.grafting === 'adam' ? g.map((x, i) => x / second[i]) : g;
+        if (values.grafting !== 'none') {
+          const factor = length(donor) / length(u);
+          u = u.map((x) => x * factor);
+        }
+        for (let i = 0; i < tensor.length; i++) {
+          b[p][i] = mu * b[p][i] + u[i];
+          tensor[i] = tensor[i] * (1 - lr * decay) - lr * b[p][i];
+        }
+      }
+    },
+  };
+};
