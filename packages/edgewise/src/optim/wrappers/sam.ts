@@ -27,7 +27,7 @@ import { type AnyPhase, type AnySymbols, type Ascent, isPart, withHyperparameter
 import type { Wrapper } from './wrapper.ts';
 
 /** Most steps of an ascent. */
-const MAX_STEPS = 8;
+const MAX_STEPS = 4;
 
 const hyperparameters = {
   samRho: number({
