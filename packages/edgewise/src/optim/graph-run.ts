@@ -74,6 +74,31 @@ export function initialState<T>(graph: StepGraph, runner: GraphRunner<T>, theta:
   };
 }
 
+/** The state after a restart at `theta`: what the definition clears is as before the first step, counters included. What is given stays with the caller. */
+export function restartState<T>(
+  graph: StepGraph,
+  runner: GraphRunner<T>,
+  theta: readonly T[],
+  state: GraphState<T>,
+): GraphState<T> {
+  const { restart, slots, numbers } = graph;
+  const cleared = new Set([...restart.numbers, graphNumbers.step, graphNumbers.updates]);
+  return {
+    slots: Object.fromEntries(
+      Object.entries(slots).map(([name, { inputs, init }]) => [
+        name,
+        inputs.map(({ shape }, i) => {
+          if (!restart.slots.includes(name)) return runner.keep(state.slots[name][i]);
+          return init === 'theta' ? runner.keep(theta[i]) : runner.fill(shape, init);
+        }),
+      ]),
+    ),
+    numbers: Object.fromEntries(
+      Object.entries(state.numbers).map(([name, values]) => [name, cleared.has(name) ? numbers[name].initial : values]),
+    ),
+  };
+}
+
 /**
  * One step. What is given is read and stays with the caller; what comes back are references of its own.
  * @throws ConfigError for a learning rate that is not a number of at least 0, or a missing `evaluate`.
@@ -266,22 +291,11 @@ class Work<T> {
     this.#numbers[step][0]++;
     const counts = this.#numbers[updates];
     if (counts) for (const i of this.#graph.active) counts[i]++;
-    if (this.#restart) this.#startAgain();
-    return { ...this.#result(), applied: true, restarted: this.#restart };
-  }
-
-  #startAgain(): void {
-    const { restart, slots, numbers } = this.#graph;
-    for (const name of restart.slots) {
-      const { inputs, init } = slots[name];
-      for (const [i, { shape }] of inputs.entries()) {
-        // Parameters are never replaced by nothing.
-        const value = init === 'theta' ? this.#runner.keep(this.#theta.values[i] as T) : this.#runner.fill(shape, init);
-        this.#slots[name].put(i, value);
-      }
-    }
-    for (const name of [...restart.numbers, graphNumbers.step, graphNumbers.updates])
-      if (name in numbers) this.#numbers[name] = [...numbers[name].initial];
+    const done = this.#result();
+    if (!this.#restart) return { ...done, applied: true, restarted: false };
+    const state = restartState(this.#graph, this.#runner, done.theta, done.state);
+    for (const array of Object.values(done.state.slots).flat()) this.#runner.release(array);
+    return { ...done, state, applied: true, restarted: true };
   }
 
   #result() {

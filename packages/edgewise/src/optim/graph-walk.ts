@@ -12,9 +12,11 @@ export interface ArrayLibrary<T> {
   array(values: readonly number[], shape: Shape, boolean: boolean): T;
   /** An array of floating-point numbers filled with one. */
   fill(shape: Shape, value: number): T;
-  /** Ops by the name of ours; `node` has shapes and attributes. */
+  /** Ops by the name of ours; `node` has shapes and attributes. Those it does not have are computed here, in float64. */
   readonly ops: Readonly<Record<string, (inputs: readonly T[], node: Tensor) => T>>;
-  /** The numbers in arrays of shape []. */
+  /** The elements of an array, booleans as 0 and 1. */
+  values(x: T): ArrayLike<number>;
+  /** The numbers in arrays of shape [], if possible in one transfer. */
   read(scalars: readonly T[]): readonly number[];
   keep(x: T): T;
   release(x: T): void;
@@ -36,6 +38,8 @@ function compute<T>(
   numbers: readonly Tensor[],
   given: GraphFeeds<T>,
 ): { arrays: T[]; numbers: number[] } {
+  // Where numbers have to be read anyway, all arithmetic on them is done here.
+  const exact = numbers.length > 0;
   const host = new Map<Tensor, number>();
   const device = new Map<Tensor, T>();
   const made: T[] = [];
@@ -61,7 +65,11 @@ function compute<T>(
       else {
         const number = hostValue(tensor, host);
         if (number !== undefined) host.set(tensor, number);
-        else device.set(tensor, own(deviceValue(library, tensor, onDevice)));
+        else {
+          const array = own(deviceValue(library, tensor, onDevice));
+          if (exact && tensor.shape.length === 0) host.set(tensor, library.read([array])[0]);
+          else device.set(tensor, array);
+        }
       }
     }
     const away = numbers.filter((tensor) => !host.has(tensor));
@@ -106,15 +114,21 @@ function deviceValue<T>(library: ArrayLibrary<T>, tensor: Tensor, onDevice: (ten
   const name = inputName(tensor);
   if (name !== undefined) throw new EdgewiseError(`${library.name}: '${name}' was given no value.`);
   const apply = Object.hasOwn(library.ops, op.name) ? library.ops[op.name] : undefined;
-  if (!apply) {
-    // The parts of a decomposition are new nodes behind the inputs, which are known.
-    if (op.decompose) {
-      const given = new Map(inputs.map((x) => [x, onDevice(x)]));
-      return compute(library, [op.decompose(inputs, tensor.attrs)], [], given).arrays[0];
-    }
-    throw new EdgewiseError(
-      `The op '${op.name}' of this rule has no counterpart in ${library.name}; use another optimizer, or Edgewise's own trainer.`,
-    );
+  if (apply) return apply(inputs.map(onDevice), tensor);
+  if (op.evaluate) {
+    const data = inputs.map((x) => ({
+      dtype: x.dtype,
+      shape: x.shape,
+      data: Float64Array.from(library.values(onDevice(x))),
+    }));
+    return library.array([...op.evaluate(data, tensor.attrs, tensor)], shape, dtype === 'bool');
   }
-  return apply(inputs.map(onDevice), tensor);
+  if (op.decompose) {
+    // The parts of a decomposition are new nodes behind the inputs, which are known.
+    const given = new Map(inputs.map((x) => [x, onDevice(x)]));
+    return compute(library, [op.decompose(inputs, tensor.attrs)], [], given).arrays[0];
+  }
+  throw new EdgewiseError(
+    `The op '${op.name}' of this rule has no counterpart in ${library.name}; use another optimizer, or Edgewise's own trainer.`,
+  );
 }

@@ -40,6 +40,7 @@ export {
   type GraphStep,
   type GraphStepInputs,
   initialState,
+  restartState,
   takeStep,
 } from './graph-run.ts';
 export { type ArrayLibrary, libraryRunner } from './graph-walk.ts';
