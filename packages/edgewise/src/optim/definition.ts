@@ -193,6 +193,13 @@ export interface OptimizerDefinition<H extends Schema = Schema, S extends string
   evaluated?(s: RuleSymbols<H, S, C>): Tensor;
   /** State that `restart()` sets back to its initial value, beside the counter. */
   readonly restart?: { readonly slots: readonly NoInfer<S>[]; readonly scalars: readonly NoInfer<C>[] };
+  /** Gradients a step evaluates, where counting phases would say too many because some exclude each other. */
+  readonly evaluations?: {
+    /** In one step. */
+    readonly most: number;
+    /** On average: `1 + 1/k`. */
+    readonly average: string;
+  };
   /** The step. */
   readonly phases: readonly Phase<H, S, C>[];
 }

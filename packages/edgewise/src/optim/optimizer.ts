@@ -19,6 +19,7 @@ import {
   slotsUnder,
 } from './settings.ts';
 import { type Context, isEverywhere } from './trace.ts';
+import { Variation } from './variation.ts';
 
 export type { OptimizerSettings, OptimizerTarget, ScalarState, StepInputs, StepReport } from './settings.ts';
 
@@ -90,6 +91,10 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
   #context: Context<H>;
   #phases: readonly BoundPhase[] = [];
   #evaluated: BoundUpdate | undefined;
+  /** Numbers that vary, from the first time one does. */
+  #variation: Variation<H> | undefined;
+  /** Whether `#settings` and `#assignments` are older than what varied. */
+  #varied = false;
   /** Segments that are not frozen. */
   readonly #awake: readonly number[];
   /** Segments updated in the last step; those that are awake and not in `#absentKey`. */
@@ -140,6 +145,8 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** Largest number of gradients that a step evaluates beside the one that `grad` holds at its beginning. */
   get furtherEvaluations(): number {
+    const { evaluations } = this.definition;
+    if (evaluations) return evaluations.most - 1;
     let held: string | undefined = 'loss';
     let count = 0;
     for (const { evaluate, movesParameters } of this.#phases) {
@@ -175,23 +182,25 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   /** The learning rate used where a step is told none. */
   get lr(): number {
-    const { lr }: Values<Schema> = this.#settings.values;
+    const { lr }: Values<Schema> = this.values;
     return Number(lr);
   }
 
   /** The hyper-parameters in force for parameters that no group changes. */
   get values(): Values<H> {
+    this.#catchUp();
     return this.#settings.values;
   }
 
   /** What each parameter is updated with: the dry run of a configuration. */
   get assignments(): readonly Assignment<H>[] {
+    this.#catchUp();
     return this.#assignments;
   }
 
   /** Sharpness above which training at rate `lr` diverges on a quadratic, where theory gives one. */
   stability(lr: number = this.lr): Stability | undefined {
-    return this.definition.stability?.({ ...this.#settings.values, lr });
+    return this.definition.stability?.({ ...this.values, lr });
   }
 
   /**
@@ -294,27 +303,13 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    * @throws ConfigError for values that do not fit, or that would need state the optimizer does not have.
    */
   set(changes: Partial<Values<H>>): void {
-    const { name, hyperparameters } = this.definition;
-    const before = this.#settings.values;
-    const values = completeValues(name, hyperparameters, { ...before, ...changes });
-    const assignments = this.#assign(values);
-    const needed = slotsUnder(this.definition, assignments, this.layout);
-    const had = Object.keys(this.slots);
-    const names = [...needed.keys()];
-    if (names.join() !== had.join()) {
-      throw new ConfigError(
-        `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${names.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
-      );
-    }
-    const reshaped = names.find((slot) => needed.get(slot)?.difference(this.slots[slot].layout) !== undefined);
-    if (reshaped !== undefined) {
-      throw new ConfigError(
-        `${name}: ${JSON.stringify(changes)} cannot be set while running: ${reshaped} would have other shapes.`,
-      );
-    }
+    const { hyperparameters } = this.definition;
+    const before = this.values;
+    const { values, assignments } = this.#changed(changes);
     this.#settings.values = values;
     this.#assignments = assignments;
     this.#numbers.write(values, assignments);
+    this.#variation?.reset(values);
     // Before the first step, as if made with it.
     if (!this.#started) this.#numbers.at.baseLr[0] = this.lr;
     const sameStructure =
@@ -326,6 +321,36 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       );
     if (sameStructure) this.#invalidate();
     else this.#context = this.#build();
+  }
+
+  /** Throws what {@link set} would, and changes nothing. */
+  checkChanges(changes: Partial<Values<H>>): void {
+    this.#changed(changes);
+  }
+
+  /**
+   * Writes one number of the hyper-parameters, for schedules: `weightDecay`, or `betas.0` for the first of a list. Parameters whose group
+   * has a value of its own keep it. Takes microseconds: nothing is assigned anew, and the update is built anew only where it was
+   * built on an answer about this hyper-parameter that becomes another (see `RuleSymbols.is`).
+   * @throws ConfigError for what is no number of the optimizer, `lr` (told at each step), a value outside what is allowed, or one
+   *   that would need other state; nothing is changed then.
+   */
+  vary(name: string, value: number): void {
+    if (!this.#variation) {
+      this.#variation = new Variation(this.definition, this.#settings.groups, this.#numbers, this.layout, this.slots);
+      this.#variation.reset(this.values);
+    }
+    const variation = this.#variation;
+    const written = variation.write(name, value);
+    if (!written) return;
+    this.#varied = true;
+    for (const asked of this.#context.answers.values()) {
+      if (asked.name !== name || variation.isEverywhere(name, asked.value) === asked.answer) continue;
+      this.#context = this.#build();
+      return;
+    }
+    // Numbers for all are read at each run; those of tensors decide which tensors run together.
+    if (written === 'tensor') this.#invalidate();
   }
 
   /** The numbers of the state, for a checkpoint beside {@link slots}. */
@@ -436,6 +461,36 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
     this.#evaluated?.invalidate();
   }
 
+  /** What {@link set} would change to. */
+  #changed(changes: Partial<Values<H>>): { values: Values<H>; assignments: Assignment<H>[] } {
+    const { name, hyperparameters } = this.definition;
+    const values = completeValues(name, hyperparameters, { ...this.values, ...changes });
+    const assignments = this.#assign(values);
+    const needed = slotsUnder(this.definition, assignments, this.layout);
+    const had = Object.keys(this.slots);
+    const names = [...needed.keys()];
+    if (names.join() !== had.join()) {
+      throw new ConfigError(
+        `${name}: ${JSON.stringify(changes)} cannot be set while running: the state would be ${names.join(', ') || 'empty'} instead of ${had.join(', ') || 'empty'}.`,
+      );
+    }
+    const reshaped = names.find((slot) => needed.get(slot)?.difference(this.slots[slot].layout) !== undefined);
+    if (reshaped !== undefined) {
+      throw new ConfigError(
+        `${name}: ${JSON.stringify(changes)} cannot be set while running: ${reshaped} would have other shapes.`,
+      );
+    }
+    return { values, assignments };
+  }
+
+  #catchUp(): void {
+    if (!this.#varied || !this.#variation) return;
+    this.#varied = false;
+    const { values, assignments } = this.#variation.snapshot(this.#assignments);
+    this.#settings.values = values;
+    this.#assignments = assignments;
+  }
+
   #assign(values: Values<H>): Assignment<H>[] {
     const { name, hyperparameters } = this.definition;
     const assignments = assign(
@@ -452,7 +507,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
 
   #initOf(slot: string): number | 'theta' {
     const { slots }: OptimizerDefinition<H> = this.definition;
-    return slots[slot].init?.(this.#settings.values) ?? 0;
+    return slots[slot].init?.(this.values) ?? 0;
   }
 
   #initialize(slots: readonly string[], scalars: readonly string[]): void {
@@ -462,18 +517,22 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
       if (init === 'theta') this.slots[name].data.set(this.#target.theta.data);
       else this.slots[name].fill(init);
     }
-    for (const name of scalars) this.#numbers.at[stateName(name)].fill(specs[name].init?.(this.#settings.values) ?? 0);
+    for (const name of scalars) this.#numbers.at[stateName(name)].fill(specs[name].init?.(this.values) ?? 0);
   }
 
   /** Traces the rule under the present settings and binds what comes out. */
   #build(): Context<H> {
     const { theta, grad, tensors } = this.#target;
+    const current = () => this.assignments;
     const context: Context<H> = {
       definition: this.definition,
       slots: Object.keys(this.slots),
       shaped: this.#shaped(),
       numbers: this.#numbers,
-      assignments: this.#assignments,
+      // What is traced later asks about the numbers as they are then.
+      get assignments() {
+        return current();
+      },
       answers: new Map(),
     };
     const bound = bindPhases(context, this.#segments, { theta, grad, ...this.slots }, this.#backend, tensors);

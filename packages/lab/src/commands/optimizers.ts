@@ -148,7 +148,7 @@ function listing(words: readonly string[], screen: Screen): string {
     return [
       definition.name,
       `${cost.vectors}${cost.shaped.length > 0 ? '+' : ''}`,
-      String(cost.evaluations),
+      definition.evaluations?.average ?? String(cost.evaluations),
       String(cost.reductions.model),
       definition.family,
       `${definition.title}${definition.aliases?.length ? ` (also ${definition.aliases.join(', ')})` : ''}`,

@@ -100,7 +100,7 @@ export function overviewMarkdown(): string {
       `\`${definition.name}\``,
       definition.family,
       `${cost.vectors}${cost.shaped.length > 0 ? ' + matrices' : ''}`,
-      String(cost.evaluations),
+      definition.evaluations?.average ?? String(cost.evaluations),
       `${reductions.model}${reductions.tensor > 0 ? ` + ${reductions.tensor} a tensor` : ''}`,
       definition.decay ?? '',
       String(definition.source.year),

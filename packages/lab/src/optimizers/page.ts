@@ -111,7 +111,7 @@ export function pageOf(definition: OptimizerDefinition, settings: OptimizerSetti
         what: 'Extra state',
         value: `${plural(cost.vectors, 'vector')} of the parameters' size${cost.shaped.length > 0 ? `, and ${cost.shaped.join(', ')} of other sizes` : ''}`,
       },
-      { what: 'Gradient evaluations a step', value: cost.evaluations === 1 ? '1' : `at most ${cost.evaluations}` },
+      { what: 'Gradient evaluations a step', value: definition.evaluations?.average ?? String(cost.evaluations) },
       {
         what: 'Reductions a step',
         value: `${reductions.model} over the whole model, ${reductions.tensor} over each tensor`,

@@ -125,6 +125,7 @@ const page = {
   hyperparameters,
   slots: { m: { doc: 'average of gradients' }, h: { doc: 'average of the curvature diagonal' } },
   restart: { slots: ['m', 'h'] as const, scalars: [] },
+  evaluations: { most: 2, average: '1 + 1/k' },
 };
 
 const step = `
