@@ -33,7 +33,7 @@ describe('listing', () => {
     expect(text).not.toMatch(/^sgd /m);
   });
   test('suggests the nearest for a mistyped name', async () => {
-    await expect(run('adn')).rejects.toThrow(/No optimizer is described by 'adn'; did you mean 'adan'\?/);
+    await expect(run('adanx')).rejects.toThrow(/No optimizer is described by 'adanx'; did you mean 'adan'\?/);
   });
 });
 
