@@ -208,13 +208,14 @@ function inside({ definition, first, hyper, slots, scalar }: Place, s: Symbols):
 
 /** What the part writes, by the names of the combination. */
 function outside({ definition, first, slots, scalar }: Place, update: AnyUpdate): AnyUpdate {
-  const renamed = <T>(record: Readonly<Record<string, T>> = {}, name: (own: string) => string): Record<string, T> =>
+  const renamed = <T>(record: Readonly<Record<string, T>>, name: (own: string) => string): Record<string, T> =>
     Object.fromEntries(Object.entries(record).map(([own, value]) => [name(own), value]));
+  // What is not written stays left out: a phase over tensors may not even name it.
   return {
     ...update,
-    slots: renamed(update.slots, (own) => slots.get(own) ?? own),
-    scalars: renamed(update.scalars, scalar),
-    report: renamed(update.report, (own) => (first ? own : prefixed(definition.name, own))),
+    ...(update.slots && { slots: renamed(update.slots, (own) => slots.get(own) ?? own) }),
+    ...(update.scalars && { scalars: renamed(update.scalars, scalar) }),
+    ...(update.report && { report: renamed(update.report, (own) => (first ? own : prefixed(definition.name, own))) }),
   };
 }
 

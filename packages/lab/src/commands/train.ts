@@ -168,7 +168,7 @@ class View {
     this.#started = this.#now();
     this.#startStep = session.trainer.step;
     const { network, data, steps, batches, optimizer } = session;
-    const { model, device, batchSize, precision } = this.#config;
+    const { model, device, batchSize, precision, wrap, groups, freeze } = this.#config;
     const { screen } = this.#live;
     const epochs = steps / batches.stepsPerEpoch;
     this.#live.print(
@@ -183,6 +183,10 @@ class View {
             'optimizer',
             `${optimizer.definition.title}, lr ${formatNumber(optimizer.lr)}, ${this.#config.schedule.name} schedule, batch ${formatCount(batchSize)}`,
           ],
+          ...(wrap.length > 0 ? [['wrapped in', wrap.map(({ name }) => name).join(', then ')] as const] : []),
+          ...(groups.length > 0 || freeze.length > 0
+            ? [['parameters', describeParameters(optimizer, groups.length)] as const]
+            : []),
           ['length', `${formatCount(steps)} steps, ${formatNumber(epochs)} epochs`],
           ['device', `${device}, ${precision}`],
           ['run', folder],
@@ -286,6 +290,16 @@ class View {
     rows.push(['folder', folder]);
     this.#live.print(`\n${renderSummary(rows, screen)}`);
   }
+}
+
+/** How many groups there are, and what is frozen. */
+function describeParameters({ assignments }: Session['optimizer'], groups: number): string {
+  const still = assignments.filter(({ frozen }) => frozen);
+  const count = still.reduce((sum, { segment }) => sum + segment.length, 0);
+  return [
+    ...(groups > 0 ? [`${groups} ${groups === 1 ? 'group' : 'groups'} of their own`] : []),
+    ...(still.length > 0 ? [`${formatCount(count)} in ${formatCount(still.length)} tensors frozen`] : []),
+  ].join(', ');
 }
 
 /** A mean that forgets, without bias towards its first values: all count alike until there are as many as it remembers. */

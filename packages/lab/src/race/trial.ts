@@ -2,7 +2,7 @@
 import { EdgewiseError, Key, NonFiniteError } from 'edgewise';
 import { Batches, type Dataset } from 'edgewise/data';
 import { openDevice } from 'edgewise/node';
-import { createOptimizer, stateBytes } from 'edgewise/optim';
+import { createOptimizer, deviceTensors, stateBytes } from 'edgewise/optim';
 import { checkFit, Network, Trainer, type TrainReport } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
 import { layoutOf, optimizerOf, scheduleOf } from '../run/recipe.ts';
@@ -84,7 +84,8 @@ export async function runTrial(spec: TrialSpec, { now, stop, onStep }: TrialCont
     });
     for (const part of [problem.train, problem.test]) checkFit(network, part);
     const { params: theta, gradient: grad, space } = network;
-    const optimizer = createOptimizer(definition, settings, { theta, grad, space });
+    const tensors = deviceTensors(device, config.precision);
+    const optimizer = createOptimizer(definition, settings, { theta, grad, space, tensors });
     const { normalization, augmentation } = problem;
     const batches = new Batches(problem.train, {
       batchSize: config.batchSize,

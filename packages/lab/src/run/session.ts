@@ -2,7 +2,7 @@
 import { ConfigError, type Device, Key } from 'edgewise';
 import { Batches, type Dataset, type Normalization, normalizationOf, type TrainTest } from 'edgewise/data';
 import { openDevice } from 'edgewise/node';
-import { createOptimizer, type Optimizer, type Schedule, stateBytes } from 'edgewise/optim';
+import { createOptimizer, deviceTensors, type Optimizer, type Schedule, stateBytes } from 'edgewise/optim';
 import { sharpness } from 'edgewise/probes';
 import {
   checkFit,
@@ -91,7 +91,8 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
     });
     for (const part of [train, test]) checkFit(network, part);
     const { params: theta, gradient: grad, space } = network;
-    const optimizer = createOptimizer(definition, settings, { theta, grad, space });
+    const tensors = deviceTensors(device, config.precision);
+    const optimizer = createOptimizer(definition, settings, { theta, grad, space, tensors });
     const { every, examples, products, tolerance } = config.probes.sharpness;
     const probes =
       every === 0

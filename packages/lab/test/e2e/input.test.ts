@@ -144,7 +144,7 @@ const wrong: readonly (readonly [what: string, args: string, says: RegExp])[] = 
   [
     'a model larger than memory',
     '--data moons --model mlp --model-widths 100000000',
-    /500000002 parameters, which take 11\.2 GiB/,
+    /500000002 parameters, which take 23\.1 GiB/,
   ],
   // Files.
   [

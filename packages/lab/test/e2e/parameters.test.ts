@@ -111,6 +111,20 @@ describe('groups of parameters', () => {
   });
 });
 
+it('matrix products of an optimizer are computed on the device, as the interpreter computes them', async () => {
+  const args = ['--steps', 3, '--optimizer', 'muon', '--group', 'maxRank=1 optimizer=adamw adamwLr=0.01', '--device'];
+  const [cpu, interpreted] = [
+    await params(await run([...args, 'cpu'])),
+    await params(await run([...args, 'interpreter'])),
+  ];
+  expect([...cpu.keys()]).toEqual([...interpreted.keys()]);
+  for (const [name, values] of cpu) {
+    values.forEach((x, i) => {
+      expect(Math.abs(x - (interpreted.get(name)?.[i] ?? Number.NaN)), name).toBeLessThan(1e-10);
+    });
+  }
+});
+
 describe('wrappers', () => {
   it('wrap in order: an average is evaluated, and what is trained stays the same', async () => {
     const plain = await outcome(await run(words`--steps 6`));
