@@ -158,14 +158,15 @@ export class StepGradient {
   }
 }
 
-function copyPiece(whole: BatchMemory, { x, y }: BatchMemory, piece: number): void {
+/** Puts a piece of a batch into the memory of a graph; nothing where they are one. */
+export function copyPiece(whole: BatchMemory, { x, y }: BatchMemory, piece: number): void {
   if (whole.x === x) return;
   x.set(whole.x.subarray(piece * x.length, (piece + 1) * x.length));
   y.set(whole.y.subarray(piece * y.length, (piece + 1) * y.length));
 }
 
 /** Memory for `times` as many examples. */
-function larger({ x, y }: BatchMemory, times: number): BatchMemory {
+export function larger({ x, y }: BatchMemory, times: number): BatchMemory {
   const floats = (data: Float32Array | Float64Array) =>
     data instanceof Float64Array ? new Float64Array(times * data.length) : new Float32Array(times * data.length);
   return { x: floats(x), y: y instanceof Int32Array ? new Int32Array(times * y.length) : floats(y) };

@@ -1,3 +1,4 @@
+export { CHANGES_FILE, type Change, type PlannedChange, readChanges } from './changes.ts';
 export {
   type Checkpoint,
   type LoadedCheckpoint,
@@ -6,6 +7,7 @@ export {
   saveCheckpoint,
 } from './checkpoint.ts';
 export { checkFit } from './checks.ts';
+export { loadWeights } from './evaluated.ts';
 export { type Evaluator, evaluator } from './evaluation.ts';
 export { EventLog, type TrainingEvent } from './events.ts';
 export { type ExportOptions, exportModel, exportOnnx } from './export.ts';

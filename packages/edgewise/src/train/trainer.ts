@@ -2,11 +2,16 @@
 import { ConfigError, FormatError, NonFiniteError } from '../base/errors.ts';
 import type { Key } from '../base/random.ts';
 import type { Batches } from '../data/batches.ts';
+import type { Schema, Values } from '../optim/hyperparameters.ts';
 import type { Optimizer, StepReport } from '../optim/optimizer.ts';
+import type { SafeTensor } from '../params/safetensors.ts';
 import { loadVector, vectorTensors } from '../params/state.ts';
-import { type LoadedCheckpoint, saveCheckpoint } from './checkpoint.ts';
+import { ParamVector } from '../params/vector.ts';
+import { type Change, Changes, checkChange, type PlannedChange } from './changes.ts';
+import { type LoadedCheckpoint, listCheckpoints, saveCheckpoint } from './checkpoint.ts';
 import { checkFit, checkSteps } from './checks.ts';
 import { diagnose, norm } from './diagnosis.ts';
+import { EvaluatedPoint } from './evaluated.ts';
 import { type Evaluator, evaluator } from './evaluation.ts';
 import type { JsonValue } from './exact-json.ts';
 import { StepGradient } from './gradient.ts';
@@ -28,8 +33,15 @@ export interface EarlyStopping {
 export interface TrainerOptions {
   readonly network: Network;
   readonly optimizer: Optimizer;
-  /** Learning rate in force at step t = 1, 2, ... */
+  /** Learning rate in force at step t = 1, 2, ...; times lr / base lr once the optimizer's lr is changed from what it began with. */
   readonly schedule: (t: number) => number;
+  /**
+   * Other hyper-parameters by step, as {@link Optimizer.vary} names them: `weightDecay`, or `betas.0` for the first of a list. Recorded as
+   * `optimizer/weightDecay`.
+   */
+  readonly schedules?: Readonly<Record<string, (t: number) => number>>;
+  /** Changes of hyper-parameters to make at their steps, such as those another run recorded. */
+  readonly changes?: readonly PlannedChange[];
   /** Training batches; their size is the batch an update sees. */
   readonly batches: Batches;
   /** What is evaluated on; none where absent. */
@@ -47,6 +59,11 @@ export interface TrainerOptions {
   /** Checkpoints kept, 3 by default. */
   readonly keep?: number;
   readonly earlyStopping?: EarlyStopping;
+  /**
+   * Batches that running statistics are computed from where another point than the one trained is evaluated, such as an average;
+   * as many as hold 2,000 examples by default, an epoch at most.
+   */
+  readonly averageBatches?: number;
   readonly probes?: readonly Probe[];
   /**
    * At a loss or gradient that is not finite, or an update that the optimizer refuses: `stop` (default) saves the state before that step and throws;
@@ -71,6 +88,8 @@ export interface TrainReport {
   /** Share of the batch classified rightly, where something is classified. */
   readonly accuracy: number | undefined;
   readonly lr: number;
+  /** Values of the hyper-parameters that follow schedules. */
+  readonly scheduled?: Readonly<Record<string, number>>;
   readonly gradientNorm: number;
   /** Results of an evaluation after this step. */
   readonly test?: { readonly loss: number; readonly accuracy: number | undefined };
@@ -92,7 +111,9 @@ export interface TrainResult {
 }
 
 type Settings = TrainerOptions &
-  Required<Pick<TrainerOptions, 'evalEvery' | 'checkpointEvery' | 'microBatch' | 'probes' | 'onNonFinite'>>;
+  Required<
+    Pick<TrainerOptions, 'evalEvery' | 'checkpointEvery' | 'microBatch' | 'averageBatches' | 'probes' | 'onNonFinite'>
+  >;
 
 /** Runs a training run; make one with {@link Trainer.create}. */
 export class Trainer {
@@ -100,6 +121,11 @@ export class Trainer {
   readonly #graph: BatchGraph;
   readonly #gradient: StepGradient;
   readonly #evaluate: Evaluator | undefined;
+  readonly #point: EvaluatedPoint;
+  readonly #changes: Changes;
+  readonly #schedules: readonly (readonly [name: string, schedule: (t: number) => number])[];
+  /** What the schedule of learning rates is relative to. */
+  readonly #baseLr: number;
   readonly #progress: Progress = { step: 0, seconds: 0, skipped: 0, best: null, since: 0, stopped: false };
   #logs: RunLogs | undefined;
   #last: TrainReport | undefined;
@@ -110,6 +136,13 @@ export class Trainer {
     this.#graph = graph;
     this.#gradient = new StepGradient({ ...options, graph });
     this.#evaluate = evaluate;
+    this.#point = new EvaluatedPoint(options);
+    const { optimizer, changes = [], schedules = {} } = options;
+    this.#schedules = Object.entries(schedules);
+    this.#baseLr = optimizer.lr;
+    this.#vary(1);
+    const scheduled = Object.keys(schedules).map((name) => name.split('.')[0]);
+    this.#changes = new Changes(optimizer, changes, scheduled);
   }
 
   /**
@@ -123,12 +156,22 @@ export class Trainer {
       microBatch = batches.batchSize,
       evalEvery = batches.stepsPerEpoch,
       checkpointEvery = batches.stepsPerEpoch,
+      averageBatches = Math.min(batches.stepsPerEpoch, Math.ceil(2000 / batches.batchSize)),
     } = given;
-    const options = { probes: [], onNonFinite: 'stop' as const, ...given, microBatch, evalEvery, checkpointEvery };
+    const options = {
+      probes: [],
+      onNonFinite: 'stop' as const,
+      ...given,
+      microBatch,
+      evalEvery,
+      checkpointEvery,
+      averageBatches,
+    };
     checkSteps('steps', given.steps, 1);
     checkSteps('evalEvery', evalEvery, 0);
     checkSteps('checkpointEvery', checkpointEvery, 0);
     checkSteps('microBatch', microBatch, 1);
+    checkSteps('averageBatches', averageBatches, 1);
     if (batches.batchSize % microBatch !== 0) {
       throw new ConfigError(
         `The micro-batch of ${microBatch} does not divide the batch of ${batches.batchSize}; choose a divisor.`,
@@ -143,7 +186,9 @@ export class Trainer {
     const graph = await network.trainingGraph(microBatch);
     const evaluate = given.test && (await evaluator(network, given.test));
     const trainer = new Trainer(options, graph, evaluate);
-    if (checkpoint) trainer.#restore(checkpoint);
+    if (checkpoint) await trainer.#restore(checkpoint);
+    else if (given.store && (await listCheckpoints(given.store)).length === 0)
+      await trainer.#changes.begin(given.store);
     if (given.store) {
       const fields = trainer.#fields();
       trainer.#logs = checkpoint
@@ -158,9 +203,33 @@ export class Trainer {
     return this.#progress.step;
   }
 
-  /** Loss and accuracy on the whole test set at the present weights; undefined without test data. */
+  /** Hyper-parameters of the step taken last, or of the first one; `lr` is what the schedule is relative to. */
+  get values(): Values<Schema> {
+    return this.#options.optimizer.values;
+  }
+
+  /** Changes of hyper-parameters made so far, in their order. */
+  get changes(): readonly Change[] {
+    return this.#changes.made;
+  }
+
+  /**
+   * Changes hyper-parameters of the optimizer from the next step on, such as `{ lr: 0.01, weightDecay: 0.1 }`; may be called while the run is
+   * under way. A changed lr multiplies every rate of the schedule by lr / the lr the optimizer was given to this trainer with.
+   *
+   * Each change is written to `changes.jsonl` before the step, so that the run can be resumed and repeated to the bit.
+   * @throws ConfigError for values that do not fit, that would need other state, or that follow a schedule; the run is as it was.
+   */
+  change(values: Readonly<Record<string, JsonValue>>): void {
+    const { step, stopped } = this.#progress;
+    if (stopped || step >= this.#options.steps)
+      throw new ConfigError(`The run ended at step ${step}; there is no step left to change anything for.`);
+    this.#changes.ask(values);
+  }
+
+  /** Loss and accuracy on the whole test set at the point that is evaluated and exported; undefined without test data. */
   async evaluate(): Promise<{ loss: number; accuracy: number | undefined } | undefined> {
-    return this.#evaluate?.run();
+    return this.#evaluate && this.#point.at(this.#evaluate.run);
   }
 
   /**
@@ -206,6 +275,7 @@ export class Trainer {
     if (!store) return undefined;
     await this.#logs?.flush();
     const tensors = [
+      ...(await this.#evaluatedTensors()),
       ...vectorTensors(network.params, 'params.'),
       ...vectorTensors(network.buffers, 'buffers.'),
       ...Object.entries(optimizer.slots).flatMap(([name, vector]) => vectorTensors(vector, `optimizer.${name}.`)),
@@ -217,6 +287,8 @@ export class Trainer {
       progress: { ...this.#progress },
       optimizer: scalarsToJson(optimizer.scalarState()),
       logs: this.#logs?.position ?? null,
+      // A step that was refused has not been taken.
+      changes: this.#changes.made.flatMap((change) => (change.step <= this.#progress.step ? [{ ...change }] : [])),
     };
     return saveCheckpoint(store, { step: this.#progress.step, tensors, state }, { keep });
   }
@@ -226,16 +298,19 @@ export class Trainer {
     await this.#graph.dispose();
     await this.#gradient.dispose();
     await this.#evaluate?.dispose();
+    await this.#point.dispose();
     await Promise.all(this.#options.probes.map((probe) => probe.dispose()));
   }
 
   async #takeStep(): Promise<Omit<TrainReport, 'seconds'>> {
-    const { network, schedule, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
+    const { network, batches, steps, evalEvery, probes, onNonFinite, earlyStopping } = this.#options;
     const progress = this.#progress;
+    const t = progress.step + 1;
+    await this.#changes.makeAt(t);
+    const scheduled = this.#vary(t);
     const { loss, correct } = await this.#gradient.evaluate(progress.step);
     const gradientNorm = norm(network.gradient.data);
-    const t = progress.step + 1;
-    const lr = schedule(t);
+    const lr = this.#rate(t);
     const finite = Number.isFinite(loss) && Number.isFinite(gradientNorm);
     const { applied, refusal } = finite ? await this.#update(lr, loss) : { applied: false, refusal: undefined };
     if (!applied) {
@@ -250,7 +325,7 @@ export class Trainer {
     const due = (every: number) => t === steps || (every > 0 && t % every === 0);
     const measured: Record<string, number> = {};
     for (const probe of probes) if (due(probe.every)) Object.assign(measured, await probe.measure({ step: t, lr }));
-    const test = this.#evaluate && due(evalEvery) ? await this.#evaluate.run() : undefined;
+    const test = this.#evaluate && due(evalEvery) ? await this.#point.at(this.#evaluate.run) : undefined;
     if (test && earlyStopping) this.#judge(test, earlyStopping);
     return {
       step: t,
@@ -258,11 +333,43 @@ export class Trainer {
       loss,
       accuracy: correct === undefined ? undefined : correct / batches.batchSize,
       lr,
+      ...(this.#schedules.length > 0 ? { scheduled } : {}),
       gradientNorm,
       ...(test ? { test } : {}),
       ...(Object.keys(measured).length > 0 ? { probes: measured } : {}),
       ...(applied ? {} : { skipped: true }),
     };
+  }
+
+  #rate(t: number): number {
+    const rate = this.#options.schedule(t);
+    const { lr } = this.#options.optimizer;
+    return lr === this.#baseLr ? rate : rate * (lr / this.#baseLr);
+  }
+
+  /** Sets what follows schedules to its values at step `t`. */
+  #vary(t: number): Record<string, number> {
+    const scheduled: Record<string, number> = {};
+    for (const [name, schedule] of this.#schedules) {
+      scheduled[name] = schedule(t);
+      this.#options.optimizer.vary(name, scheduled[name]);
+    }
+    return scheduled;
+  }
+
+  /** Copies of the weights and buffers evaluated, where they are not those trained. */
+  #evaluatedTensors(): Promise<SafeTensor[]> {
+    const { params, buffers } = this.#options.network;
+    const copy = (vector: ParamVector) => {
+      const made = new ParamVector(vector.layout, vector.dtype);
+      made.data.set(vector.data);
+      return made;
+    };
+    return this.#point.at((elsewhere) =>
+      elsewhere
+        ? [...vectorTensors(copy(params), 'evaluated.params.'), ...vectorTensors(copy(buffers), 'evaluated.buffers.')]
+        : [],
+    );
   }
 
   #update(lr: number, loss: number): StepReport | Promise<StepReport> {
@@ -291,7 +398,14 @@ export class Trainer {
       'train/loss': { ...TRAINING_FIELDS['train/loss'], unit },
       'test/loss': { ...TRAINING_FIELDS['test/loss'], unit },
     };
-    return Object.assign({}, TRAINING_FIELDS, losses, ...probes.map((probe) => probe.fields));
+    const { hyperparameters } = this.#options.optimizer.definition;
+    const scheduled: MetricFields = Object.fromEntries(
+      this.#schedules.map(([name]) => {
+        const { unit = '1', doc } = hyperparameters[name.split('.')[0]];
+        return [`optimizer/${name}`, { unit, doc: `In force at this step, by its schedule. ${doc}` }];
+      }),
+    );
+    return Object.assign({}, TRAINING_FIELDS, losses, scheduled, ...probes.map((probe) => probe.fields));
   }
 
   #record(report: TrainReport, time: number): void {
@@ -306,16 +420,24 @@ export class Trainer {
       'train/gradient-norm': report.gradientNorm,
       'test/loss': report.test?.loss,
       'test/accuracy': report.test?.accuracy,
+      ...Object.fromEntries(this.#schedules.map(([name]) => [`optimizer/${name}`, report.scheduled?.[name]])),
       ...report.probes,
       seconds: report.seconds,
     };
     this.#logs?.record(record, time / 1000);
   }
 
-  #restore(checkpoint: LoadedCheckpoint): void {
+  async #restore(checkpoint: LoadedCheckpoint): Promise<void> {
     const { network, optimizer, probes } = this.#options;
     const state = stateOf(checkpoint);
     const { file } = checkpoint;
+    const made = Array.isArray(state.changes) ? state.changes : [];
+    await this.#changes.resume(
+      this.#options.store,
+      checkpoint.step,
+      made.map((change) => checkChange(change, checkpoint.name)),
+    );
+    if (checkpoint.step > 0) this.#vary(checkpoint.step);
     loadVector(network.params, file, 'params.');
     loadVector(network.buffers, file, 'buffers.');
     for (const [name, vector] of Object.entries(optimizer.slots)) loadVector(vector, file, `optimizer.${name}.`);
