@@ -8,7 +8,7 @@ import type { Wrapper } from './wrapper.ts';
 export { average } from './averaging.ts';
 export { centralize } from './centralization.ts';
 export { clipGlobalNorm, clipValue } from './clipping.ts';
-export { type ChangedGradient, changeGradient } from './gradient.ts';
+export { type ChangedGradient, changeGradient, type Measured, type ValuedChange } from './gradient.ts';
 export { lookahead } from './lookahead.ts';
 export { type SamOptions, sam } from './sam.ts';
 export type { Wrapper } from './wrapper.ts';
