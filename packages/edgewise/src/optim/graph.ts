@@ -185,10 +185,18 @@ class Builder {
 
   build(): StepGraph {
     const { phases: all, restart, evaluated } = this.#definition;
-    const phases = all.map((phase): GraphPhase => {
+    const phases = all.flatMap((phase): GraphPhase | GraphPhase[] => {
       const { evaluate, when, undo, over } = phase;
       const only = phase.only ?? (over === 'tensors' ? ({ shape }: Segment) => shape.length > 1 : () => true);
       const chosen = this.#active.filter((i) => only(this.#layout.segments[i]));
+      if (over === 'tensors' && when)
+        // Each tensor has its own condition: it may depend on how many updates the tensor had.
+        return chosen.map((i, k) => ({
+          evaluate: k === 0 ? evaluate : undefined,
+          when: this.#vectorUpdate((s) => ({ when: when(s) }), [i]).when,
+          ...this.#tensorUpdate(phase.update, [i]),
+          undo: undo && this.#vectorUpdate(undo, [i]).update,
+        }));
       const condition = when && this.#vectorUpdate((s) => ({ when: when(s) }), this.#active);
       return {
         evaluate,

@@ -26,7 +26,7 @@ import type { Device } from '../../src/runtime/device.ts';
 import { evaluate, inputsOf } from '../../src/tensor/evaluate.ts';
 import { mul, sub } from '../../src/tensor/ops/elementwise.ts';
 import { mean, sum } from '../../src/tensor/ops/reduce.ts';
-import type { Tensor } from '../../src/tensor/tensor.ts';
+import { type Tensor, topological } from '../../src/tensor/tensor.ts';
 import { centralized, lookahead, muon, sam } from './pages.ts';
 
 const PARAMS: readonly GraphParam[] = [
@@ -269,7 +269,8 @@ describe('compiled by ONNX Runtime', () => {
             symbols,
             (name === 'loss' ? [1.5] : (state.numbers[name] ?? first)).map((x) => [x]),
           );
-        if (outputs.length === 0) continue;
+        // Decompositions of matrices exist in the interpreter only, and runners compute them there.
+        if (outputs.length === 0 || topological(outputs).some(({ op }) => ['eigh', 'qr'].includes(op.name))) continue;
         const program = await device.compile(inputs, outputs);
         const feeds = new Map(
           inputs.map((symbol) => [
