@@ -43,6 +43,12 @@ module.exports = {
       to: { path: '^packages/(lab|dashboard|adapters-)' },
     },
     {
+      name: 'adapters-know-the-library-only',
+      severity: 'error',
+      from: { path: '^packages/adapters-([^/]+)/src' },
+      to: { path: '^packages/(lab|dashboard|adapters-(?!$1/))' },
+    },
+    {
       name: 'no-cycles-between-folders',
       severity: 'error',
       from: { path: `${library}/([^/]+)/` },

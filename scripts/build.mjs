@@ -1,4 +1,4 @@
-// Builds both packages into their dist folders; with --types also their declarations, as for publishing.
+// Builds all packages into their dist folders; with --types also their declarations, as for publishing.
 import { build } from 'tsdown';
 
 const folders = ['onnx', 'kernels', 'params', 'optim', 'nn', 'models', 'data', 'train', 'probes', 'node'];
@@ -21,4 +21,11 @@ const library = {
 };
 const lab = { ...common, cwd: 'packages/lab', target: 'node20', dts: false, entry: ['src/cli.ts'] };
 
-for (const options of [library, lab]) await build(options);
+const adapters = ['tfjs', 'jax'].map((name) => ({
+  ...common,
+  cwd: `packages/adapters-${name}`,
+  target: 'es2023',
+  entry: ['src/index.ts'],
+}));
+
+for (const options of [library, lab, ...adapters]) await build(options);
