@@ -225,7 +225,7 @@ export class Optimizer<H extends Schema = Schema, S extends string = string, C e
    * The same point where the definition has no other, or no step was taken yet.
    */
   async atEvaluated<T>(work: () => Promise<T> | T): Promise<T> {
-    if (!this.#evaluated || !(this.#numbers.at[STEP][0] > 0)) return work();
+    if (!this.#evaluated || !this.#started) return work();
     const { theta } = this.#target;
     const trained = theta.data.slice();
     try {
