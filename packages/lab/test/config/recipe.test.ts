@@ -1,15 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { assign, completeValues, optimizers } from '../../../edgewise/src/optim/index.ts';
-import { initializers, ParamLayout } from '../../../edgewise/src/params/index.ts';
+import { ParamLayout } from '../../../edgewise/src/params/index.ts';
 import { parseTrainConfig } from '../../src/config/index.ts';
 import { catalog } from '../../src/run/catalog.ts';
 import { optimizerOf } from '../../src/run/recipe.ts';
 
-const init = initializers.zeros();
 const layout = new ParamLayout([
-  { name: 'weight', shape: [4, 4], init, tags: ['weight'] },
-  { name: 'scale', shape: [4], init, tags: ['norm'] },
-  { name: 'bias', shape: [4], init, tags: ['bias'] },
+  { name: 'weight', shape: [4, 4], tags: ['weight'] },
+  { name: 'scale', shape: [4], tags: ['norm'] },
+  { name: 'bias', shape: [4], tags: ['bias'] },
 ]);
 
 /** Hyper-parameters of each parameter, by its name. */
