@@ -2,6 +2,7 @@
 import { rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigError, EdgewiseError } from 'edgewise';
+import { type Dataset, labelNoiseEntropy } from 'edgewise/data';
 import { describeEnvironment, openRunStore } from 'edgewise/node';
 import {
   type LoadedCheckpoint,
@@ -14,6 +15,7 @@ import {
 } from 'edgewise/train';
 import { CONFIG_FILE, type TrainRequest } from '../config/command.ts';
 import type { TrainConfig } from '../config/settings.ts';
+import { describeScaling } from '../run/batch-scaling.ts';
 import { CARD_FILE } from '../run/card.ts';
 import { openSession, type Session } from '../run/session.ts';
 import { formatCount, formatDuration, formatNumber, formatPercent } from '../terminal/format.ts';
@@ -133,10 +135,11 @@ async function startingPoint(
 }
 
 /** Everything needed to repeat the run, to use its network, and to know where it was made. */
-async function describe(store: RunStore, { config, card }: Session): Promise<void> {
+async function describe(store: RunStore, { config, card, scaling }: Session): Promise<void> {
   const json = (value: unknown) => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
   await store.writeAtomic(CONFIG_FILE, json(config));
   await store.writeAtomic(CARD_FILE, json(card));
+  if (scaling) await store.writeAtomic('batch-scaling.json', json(scaling));
   await store.writeAtomic('environment.json', json(await describeEnvironment()));
 }
 
@@ -187,6 +190,8 @@ class View {
           ...(groups.length > 0 || freeze.length > 0
             ? [['parameters', describeParameters(optimizer, groups.length)] as const]
             : []),
+          ...(session.scaling ? [['rescaled', describeScaling(session.scaling)] as const] : []),
+          ...describeLabelNoise(this.#config, data.train),
           ['length', `${formatCount(steps)} steps, ${formatNumber(epochs)} epochs`],
           ['device', `${device}, ${precision}`],
           ['run', folder],
@@ -300,6 +305,14 @@ function describeParameters({ assignments }: Session['optimizer'], groups: numbe
     ...(groups > 0 ? [`${groups} ${groups === 1 ? 'group' : 'groups'} of their own`] : []),
     ...(still.length > 0 ? [`${formatCount(count)} in ${formatCount(still.length)} tensors frozen`] : []),
   ].join(', ');
+}
+
+/** How much of the training loss the noise alone makes up. */
+function describeLabelNoise({ labelNoise }: TrainConfig, train: Dataset): (readonly [string, string])[] {
+  if (labelNoise === 0) return [];
+  if (train.kind !== 'classification') return [['label noise', `±${formatNumber(labelNoise)}`]];
+  const floor = formatNumber(labelNoiseEntropy(labelNoise, train.classes));
+  return [['label noise', `${formatPercent(labelNoise)} of classes, anew every time; no training loss below ${floor}`]];
 }
 
 /** A mean that forgets, without bias towards its first values: all count alike until there are as many as it remembers. */

@@ -4,6 +4,7 @@ import {
   type Augmentation,
   type ClassificationData,
   type Dataset,
+  type LabelNoise,
   type Normalization,
   select,
   subset,
@@ -15,7 +16,7 @@ import type { Catalog } from '../config/catalog.ts';
 import type { TrainConfig } from '../config/settings.ts';
 import { cardOf, modelOf } from '../run/card.ts';
 import { catalog } from '../run/catalog.ts';
-import { loadData } from '../run/data.ts';
+import { labelNoiseOf, loadData } from '../run/data.ts';
 import { augmentationOf } from '../run/recipe.ts';
 import { normalizationFor } from '../run/session.ts';
 import { loadMobyDick, mobyDick, type TextData, textModel, textObjective } from './text.ts';
@@ -38,6 +39,7 @@ export interface Problem {
   readonly measure: Objective;
   readonly normalization: Normalization | undefined;
   readonly augmentation: Augmentation | undefined;
+  readonly labelNoise: LabelNoise | undefined;
 }
 
 /** How training examples are held out to judge hyper-parameters on. */
@@ -73,6 +75,10 @@ export async function openProblem(config: TrainConfig, dataSeed: number, holdOut
   const { labelSmoothing } = config;
   const parts = holdOut ? split(data, holdOut) : data;
   if (isText(data)) {
+    if (config.labelNoise > 0)
+      throw new ConfigError(
+        `labelNoise is ${config.labelNoise}, but '${data.train.name}' is text without labels; leave it out.`,
+      );
     const [steps] = data.train.shape;
     return {
       ...parts,
@@ -81,6 +87,7 @@ export async function openProblem(config: TrainConfig, dataSeed: number, holdOut
       measure: textObjective(steps),
       normalization: undefined,
       augmentation: undefined,
+      labelNoise: undefined,
     };
   }
   const normalization = normalizationFor(config, parts.train);
@@ -91,6 +98,7 @@ export async function openProblem(config: TrainConfig, dataSeed: number, holdOut
     measure: objectiveFor(data.train),
     normalization,
     augmentation: augmentationOf(config),
+    labelNoise: labelNoiseOf(config, parts.train),
   };
 }
 

@@ -86,12 +86,13 @@ export async function runTrial(spec: TrialSpec, { now, stop, onStep }: TrialCont
     const { params: theta, gradient: grad, space } = network;
     const tensors = deviceTensors(device, config.precision);
     const optimizer = createOptimizer(definition, settings, { theta, grad, space, tensors });
-    const { normalization, augmentation } = problem;
+    const { normalization, augmentation, labelNoise } = problem;
     const batches = new Batches(problem.train, {
       batchSize: config.batchSize,
       key: root.split('data'),
       normalization,
       augmentation,
+      labelNoise,
     });
     const { stepsPerEpoch } = batches;
     const steps = config.steps ?? Math.max(1, Math.round(config.epochs * stepsPerEpoch));

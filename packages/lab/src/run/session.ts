@@ -14,8 +14,9 @@ import {
   type TrainReport,
 } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
+import { type BatchScaling, rateInUse } from './batch-scaling.ts';
 import { cardOf, type ModelCard, modelOf } from './card.ts';
-import { loadData } from './data.ts';
+import { labelNoiseOf, loadData } from './data.ts';
 import { augmentationOf, layoutOf, optimizerOf, scheduleOf } from './recipe.ts';
 
 /** A run, ready to go. */
@@ -28,6 +29,8 @@ export interface Session {
   readonly optimizer: Optimizer;
   readonly batches: Batches;
   readonly steps: number;
+  /** What was rescaled because values were chosen for another batch size. */
+  readonly scaling: BatchScaling | undefined;
   readonly trainer: Trainer;
   dispose(): Promise<void>;
 }
@@ -67,6 +70,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
     key: root.split('data'),
     normalization,
     augmentation,
+    labelNoise: labelNoiseOf(config, train),
   });
   const evaluation = new Batches(test, {
     batchSize: Math.min(EVALUATION_BATCH, test.count),
@@ -78,7 +82,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
   const card = cardOf(config, train, normalization);
   const model = modelOf(card);
   const objective = objectiveFor(train, { labelSmoothing: config.labelSmoothing });
-  const { definition, settings } = optimizerOf(config, layoutOf(model, config.precision));
+  const { definition, settings, scaling } = optimizerOf(config, layoutOf(model, config.precision));
   const device = await deviceFor(config);
   try {
     const network = new Network({
@@ -136,7 +140,7 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
       await trainer.dispose();
       await device.dispose();
     };
-    return { config, data, card, network, optimizer, batches, steps, trainer, dispose };
+    return { config, data, card, network, optimizer, batches, steps, scaling, trainer, dispose };
   } catch (error) {
     await device.dispose();
     throw error;
@@ -146,9 +150,10 @@ export async function openSession({ config, store, checkpoint, now, onStep }: Se
 /** The schedule of a run, which must not end above where it starts. */
 function fallingScheduleOf(config: TrainConfig, lr: number, total: number): Schedule {
   const { schedule } = config;
-  if ('min' in schedule && Number(schedule.min) > lr) {
+  const min = 'min' in schedule ? rateInUse(config, Number(schedule.min)) : 0;
+  if (min > lr) {
     throw new ConfigError(
-      `schedule.min is ${Number(schedule.min)}, above the learning rate ${lr} it should fall from; choose a smaller one.`,
+      `schedule.min is ${min}, above the learning rate ${lr} it should fall from; choose a smaller one.`,
     );
   }
   return scheduleOf(config, lr, total);
