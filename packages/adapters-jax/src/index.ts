@@ -4,11 +4,10 @@
  * @module
  */
 import { type JsTree, type numpy as np, tree } from '@jax-js/jax';
-import { ConfigError, inputsOf, type Tensor as Symbol } from 'edgewise';
+import { ConfigError, type Tensor as Symbol } from 'edgewise';
 import {
   completeValues,
   type GraphState,
-  type GraphUpdate,
   initialState,
   libraryRunner,
   type OptimizerDefinition,
@@ -96,16 +95,15 @@ function transformation(definition: OptimizerDefinition, settings: JaxSettings):
     );
   const { tags = () => [], values, groups, frozen } = settings;
   definition.check?.(completeValues(name, definition.hyperparameters, values ?? {}));
-  const graphs = new Map<string, { readonly graph: StepGraph; readonly readsLoss: boolean }>();
+  const graphs = new Map<string, StepGraph>();
   const graphOf = (params: Params) => {
     const named = namesOf(params).map(([path, { shape }]) => ({ name: path, shape, tags: tags(path) }));
     const key = JSON.stringify(named);
     const known = graphs.get(key);
     if (known) return known;
     const graph = stepGraph(definition, { values, groups, frozen }, named, { elements: 'float32' });
-    const made = { graph, readsLoss: usesLoss(graph) };
-    graphs.set(key, made);
-    return made;
+    graphs.set(key, graph);
+    return graph;
   };
   const refusals = new WeakMap<State, string>();
   const dispose = ({ slots }: State) => {
@@ -114,19 +112,19 @@ function transformation(definition: OptimizerDefinition, settings: JaxSettings):
   return {
     init(params) {
       const theta = leavesOf(params);
-      const state = initialState(graphOf(params).graph, runner, theta);
+      const state = initialState(graphOf(params), runner, theta);
       tree.dispose(params);
       return state;
     },
     update(grads, state, params, { lr, loss, evaluate } = {}) {
       try {
         const [theta, structure] = tree.flatten<np.Array>(params);
-        const { graph, readsLoss } = graphOf(params);
+        const graph = graphOf(params);
         if (graph.furtherEvaluations > 0 && !evaluate)
           throw new ConfigError(
             `${name}: a step evaluates the gradient at ${graph.furtherEvaluations + 1} points; give update an 'evaluate' that computes it.`,
           );
-        if (readsLoss && loss === undefined)
+        if (graph.readsLoss && loss === undefined)
           throw new ConfigError(`${name}: a step uses the value of the loss; give update a 'loss'.`);
         const grad = leavesOf(grads);
         if (grad.length !== theta.length)
@@ -158,7 +156,7 @@ function transformation(definition: OptimizerDefinition, settings: JaxSettings):
       }
     },
     evaluated(params, state) {
-      const { graph } = graphOf(params);
+      const graph = graphOf(params);
       const { evaluated } = graph;
       if (!evaluated || !(state.numbers['state.#step'][0] > 0)) return params;
       const [theta, structure] = tree.flatten<np.Array>(params);
@@ -177,7 +175,7 @@ function transformation(definition: OptimizerDefinition, settings: JaxSettings):
       return tree.unflatten(structure, arrays);
     },
     restart(state, params) {
-      const next = restartState(graphOf(params).graph, runner, leavesOf(params), state);
+      const next = restartState(graphOf(params), runner, leavesOf(params), state);
       tree.dispose(params);
       dispose(state);
       return next;
@@ -201,16 +199,4 @@ function namesOf(params: Params): [path: string, array: np.Array][] {
   };
   visit(tree.unflatten<number>(structure, leaves.keys()), '');
   return leaves.map((array, i) => [paths[i], array]);
-}
-
-function usesLoss({ phases, numbers }: StepGraph): boolean {
-  const all = ({ theta = [], slots, numbers: written, guards, restart }: GraphUpdate) => [
-    ...theta,
-    ...Object.values(slots).flat(),
-    ...Object.values(written).flat(),
-    ...guards.map(({ when }) => when),
-    restart,
-  ];
-  const outputs = phases.flatMap((phase) => [...all(phase), ...(phase.undo ? all(phase.undo) : []), phase.when]);
-  return inputsOf(outputs.filter((tensor): tensor is Symbol => tensor !== undefined)).includes(numbers.loss.inputs[0]);
 }

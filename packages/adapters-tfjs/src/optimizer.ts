@@ -1,10 +1,9 @@
 /** @file Optimizers of TensorFlow.js made from definitions. */
 import * as tf from '@tensorflow/tfjs';
-import { ConfigError, inputsOf, type Tensor as Symbol } from 'edgewise';
+import { ConfigError, type Tensor as Symbol } from 'edgewise';
 import {
   completeValues,
   type GraphState,
-  type GraphUpdate,
   initialState,
   libraryRunner,
   type OptimizerDefinition,
@@ -183,7 +182,7 @@ export class EdgewiseOptimizer extends tf.Optimizer {
       throw new ConfigError(
         `${name}: a step evaluates the gradient at ${graph.furtherEvaluations + 1} points, and applyGradients has the one given only; use minimize(f).`,
       );
-    const readsLoss = usesLoss(graph);
+    const { readsLoss } = graph;
     if (!lossOf && readsLoss)
       throw new ConfigError(
         `${name}: a step uses the value of the loss, which applyGradients is not told; use minimize(f).`,
@@ -304,18 +303,6 @@ function feedsOf({ graph, variables, state }: Bound): Map<Symbol, tf.Tensor | nu
   for (const [name, { inputs, initial }] of Object.entries(graph.numbers))
     for (const [i, symbol] of inputs.entries()) feeds.set(symbol, (state.numbers[name] ?? initial)[i]);
   return feeds;
-}
-
-function usesLoss({ phases, numbers }: StepGraph): boolean {
-  const all = ({ theta = [], slots, numbers: written, guards, restart }: GraphUpdate) => [
-    ...theta,
-    ...Object.values(slots).flat(),
-    ...Object.values(written).flat(),
-    ...guards.map(({ when }) => when),
-    restart,
-  ];
-  const outputs = phases.flatMap((phase) => [...all(phase), ...(phase.undo ? all(phase.undo) : []), phase.when]);
-  return inputsOf(outputs.filter((tensor): tensor is Symbol => tensor !== undefined)).includes(numbers.loss.inputs[0]);
 }
 
 /** What layers call their variables. */

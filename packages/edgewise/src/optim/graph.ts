@@ -5,6 +5,7 @@
 import { EdgewiseError } from '../base/errors.ts';
 import { type Level, NOMINALS } from '../kernels/index.ts';
 import { ParamLayout, type Segment } from '../params/layout.ts';
+import { inputsOf } from '../tensor/evaluate.ts';
 import { cast } from '../tensor/ops/elementwise.ts';
 import { expand } from '../tensor/ops/layout.ts';
 import { type Shape, sameShape } from '../tensor/shape.ts';
@@ -96,6 +97,8 @@ export interface StepGraph {
   readonly restart: { readonly slots: readonly string[]; readonly numbers: readonly string[] };
   /** The largest number of gradients that a step evaluates beside the one at its beginning. */
   readonly furtherEvaluations: number;
+  /** Whether a step depends on the value of the loss. */
+  readonly readsLoss: boolean;
 }
 
 /** Names of numbers that a step graph reads, beyond `h.*` and `state.*`. */
@@ -244,6 +247,7 @@ class Builder {
         numbers: restart?.scalars.map(stateName) ?? [],
       },
       furtherEvaluations: furtherEvaluations(phases),
+      readsLoss: phases.some((phase) => readsAny(phase, this.#numbers.loss)),
     };
   }
 
@@ -385,6 +389,12 @@ function tensorsOf({ update, when }: { readonly update: GraphUpdate; readonly wh
     restart,
     when,
   ];
+}
+
+function readsAny({ when, undo, ...update }: GraphPhase, symbols: readonly Tensor[]): boolean {
+  const outputs = [...tensorsOf({ update, when }), ...(undo ? tensorsOf({ update: undo }) : [])];
+  const inputs = inputsOf(outputs.filter((tensor): tensor is Tensor => tensor !== undefined));
+  return symbols.some((symbol) => inputs.includes(symbol));
 }
 
 function furtherEvaluations(phases: readonly GraphPhase[]): number {

@@ -4,6 +4,7 @@ import { openDevice } from '../../src/node/index.ts';
 import {
   clipGlobalNorm,
   defineOptimizer,
+  findOptimizer,
   type GraphParam,
   type GraphRunner,
   type GraphState,
@@ -198,6 +199,16 @@ describe('definitions made from definitions', () => {
   ] as [string, OptimizerDefinition, OptimizerSettings][])('%s', async (_, definition, settings) => {
     await compare(definition, settings);
   });
+});
+
+test('what a step needs is said', () => {
+  const needs = (name: string) => {
+    const { readsLoss, furtherEvaluations } = stepGraph(findOptimizer(name), {}, PARAMS);
+    return { readsLoss, furtherEvaluations };
+  };
+  expect(needs('sgd')).toEqual({ readsLoss: false, furtherEvaluations: 0 });
+  expect(needs('sqrtLossGd')).toEqual({ readsLoss: true, furtherEvaluations: 0 });
+  expect(needs('stepTunedSgd')).toEqual({ readsLoss: false, furtherEvaluations: 1 });
 });
 
 test('a refused step leaves everything as it was', () => {
