@@ -25,7 +25,7 @@ export { adan, createOptimizer, parameterVector, VectorSpace, ParamLayout };`,
   },
   {
     name: 'every optimizer',
-    budget: 75_000,
+    budget: 95_000,
     code: `export * from 'edgewise/optim';`,
     without: [/\/train\//, /\/nn\//],
   },

@@ -64,14 +64,22 @@ describe('a run that is interrupted and resumed equals one that is not, to the b
     );
   });
 
-  it.each([
-    ['constant', {}],
-    ['warmup', { warmup: 9 }],
-    ['cosine', { min: 0.001, total: 24 }],
-    ['warmupCosine', { warmup: 5, total: 24 }],
-    ['step', { gamma: 0.5, every: 7 }],
-    ['multiStep', { gamma: 0.3, milestones: [4, 13] }],
-  ])('with the schedule %s', async (name, values) => {
+  const given: Readonly<Record<string, object>> = {
+    warmup: { warmup: 9 },
+    cosine: { min: 0.001 },
+    step: { gamma: 0.5, every: 7 },
+    multiStep: { gamma: 0.3, milestones: [4, 13] },
+  };
+  const lengths = ({ parameters }: (typeof schedules)[number]) => ({
+    ...(Object.hasOwn(parameters, 'total') && { total: 24 }),
+    ...(Object.hasOwn(parameters, 'warmup') && { warmup: 5 }),
+  });
+  it.each(
+    schedules.map((definition): [string, object] => [
+      definition.name,
+      { ...lengths(definition), ...given[definition.name] },
+    ]),
+  )('with the schedule %s', async (name, values) => {
     const schedule = findSchedule(name).make({ lr: 0.1, ...values } as never);
     const store = new MemoryRunStore();
     const of = spec({ schedule, values: { momentum: 0.9 } });
@@ -80,17 +88,6 @@ describe('a run that is interrupted and resumed equals one that is not, to the b
     const { values: rates } = metricSeries(readMetrics(await store.read('metrics.jsonl')).records, 'lr');
     expect(rates).toEqual(Array.from({ length: 24 }, (_, i) => schedule(i + 1)));
     expect(new Set(rates).size > 1).toBe(name !== 'constant');
-  });
-
-  it('all schedules there are were tried', () => {
-    expect(schedules.map(({ name }) => name).sort()).toEqual([
-      'constant',
-      'cosine',
-      'multiStep',
-      'step',
-      'warmup',
-      'warmupCosine',
-    ]);
   });
 
   it('in float64', async () => {

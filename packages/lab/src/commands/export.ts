@@ -4,8 +4,8 @@ import { Command } from '@commander-js/extra-typings';
 import { add, ConfigError, constant, mul, type Tensor, type TypedArray } from 'edgewise';
 import { type Model, trace } from 'edgewise/nn';
 import { openDevice, openRunStore, toStoreError } from 'edgewise/node';
-import { loadVector, ParamLayout, ParamVector } from 'edgewise/params';
-import { exportOnnx, type LoadedCheckpoint, loadCheckpoint } from 'edgewise/train';
+import { ParamLayout, ParamVector } from 'edgewise/params';
+import { exportOnnx, type LoadedCheckpoint, loadCheckpoint, loadWeights } from 'edgewise/train';
 import { readableError } from '../config/command.ts';
 import { type ModelCard, modelOf, readCard } from '../run/card.ts';
 import { formatBytes, formatCount, formatNumber } from '../terminal/format.ts';
@@ -131,12 +131,12 @@ interface Weights {
   readonly buffers: ParamVector;
 }
 
-function weightsOf(model: Model, { file }: LoadedCheckpoint): Weights {
+/** The weights that were evaluated while training: those of an average, where there is one. */
+function weightsOf(model: Model, checkpoint: LoadedCheckpoint): Weights {
   const traced = trace(model, { batch: 1, training: false });
   const params = new ParamVector(new ParamLayout(traced.params), 'float32');
   const buffers = new ParamVector(new ParamLayout(traced.buffers), 'float32');
-  loadVector(params, file, 'params.');
-  loadVector(buffers, file, 'buffers.');
+  loadWeights(checkpoint, { params, buffers });
   return { params, buffers };
 }
 

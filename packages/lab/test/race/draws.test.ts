@@ -49,7 +49,10 @@ describe('draws', () => {
   it('try optimizers at the same places of their ranges', () => {
     const places = ['adan', 'sgd'].map((name) => {
       const { schema, tuned } = lrOf(name);
-      return drawTrials(schema, tuned, 6, Key.fromSeed(1)).map(({ lr }) => Number(lr) / tuned[0].range.low);
+      const { low, high } = tuned[0].range;
+      return drawTrials(schema, tuned, 6, Key.fromSeed(1)).map(
+        ({ lr }) => Math.log(Number(lr) / low) / Math.log(high / low),
+      );
     });
     places[0].forEach((place, i) => {
       expect(places[1][i] / place).toBeCloseTo(1, 2);
