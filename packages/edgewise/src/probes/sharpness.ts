@@ -8,6 +8,7 @@ import { crossEntropyObjective } from '../train/objective.ts';
 import type { Probe } from '../train/probe.ts';
 import { hessian } from './hessian.ts';
 import { type LinearOperator, lanczos } from './lanczos.ts';
+import { preconditioned as preconditionedBy } from './operators.ts';
 
 export interface SharpnessOptions {
   readonly network: Network;
@@ -61,7 +62,8 @@ export async function sharpness(options: SharpnessOptions): Promise<Probe> {
     new Leading(of, network, { key: key.split(name), products, tolerance });
   const plain = tracked('hessian', operator);
   const diagonal = new ParamVector(network.layout, network.dtype);
-  const preconditioned = optimizer?.definition.preconditioner && tracked('preconditioned', scaled(operator, diagonal));
+  const preconditioned =
+    optimizer?.definition.preconditioner && tracked('preconditioned', preconditionedBy(operator, diagonal));
   return {
     name: 'sharpness',
     every,
@@ -138,21 +140,6 @@ class Leading {
       return { eigenvalue: Number.NaN, residual: Number.NaN, products: 0 };
     }
   }
-}
-
-/** P^(-1/2) A P^(-1/2) for a diagonal P > 0, read at every product. */
-function scaled(operator: LinearOperator, diagonal: ParamVector): LinearOperator {
-  const inner = diagonal.clone().data;
-  return {
-    size: operator.size,
-    apply: async (v, out) => {
-      const p = diagonal.data;
-      // Padding has P = 0 and stays 0.
-      for (let i = 0; i < inner.length; i++) inner[i] = p[i] > 0 ? v[i] / Math.sqrt(p[i]) : 0;
-      await operator.apply(inner, out);
-      for (let i = 0; i < inner.length; i++) out[i] = p[i] > 0 ? out[i] / Math.sqrt(p[i]) : 0;
-    },
-  };
 }
 
 /** Products run on chunks of at most so many examples, which bounds the memory they need. */

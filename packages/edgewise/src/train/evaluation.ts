@@ -1,6 +1,6 @@
 import type { Batches } from '../data/batches.ts';
 import type { Network } from './network.ts';
-import { crossEntropyObjective } from './objective.ts';
+import { crossEntropyObjective, type Objective } from './objective.ts';
 
 /** Evaluates a network on a whole data set. */
 export interface Evaluator {
@@ -12,11 +12,16 @@ export interface Evaluator {
 /**
  * Compiles the evaluation of `network` on every example of `batches.dataset`, `batches.batchSize` at a time. The last batch is
  * filled up with the first examples, which are not counted twice.
+ *
+ * @param objective What is measured; by default the network's own, without label smoothing.
  */
-export async function evaluator(network: Network, batches: Batches): Promise<Evaluator> {
+export async function evaluator(
+  network: Network,
+  batches: Batches,
+  objective: Objective = network.objective.name === 'crossEntropy' ? crossEntropyObjective() : network.objective,
+): Promise<Evaluator> {
   const { count } = batches.dataset;
   const size = Math.min(batches.batchSize, count);
-  const objective = network.objective.name === 'crossEntropy' ? crossEntropyObjective() : network.objective;
   const graph = await network.evaluationGraph(size, objective);
   return {
     run: async () => {

@@ -6,7 +6,8 @@ import { loadData } from '../run/data.ts';
 import { layoutOf, optimizerOf } from '../run/recipe.ts';
 import { normalizationFor } from '../run/session.ts';
 import { formatCount, formatNumber } from '../terminal/format.ts';
-import { type OutputStream, pad, paint, screenOf, visibleWidth } from '../terminal/style.ts';
+import { type OutputStream, screenOf } from '../terminal/style.ts';
+import { table } from '../terminal/table.ts';
 
 const HEAD = ['parameter', 'shape', 'tags', 'optimizer', 'lr factor', 'differs'];
 
@@ -40,11 +41,10 @@ export async function dryRun(
       differences(values, assignment.values).join(', '),
     ];
   });
-  const { color } = screenOf(stream, env);
   const still = assignments.filter((assignment) => assignment.frozen);
   const count = (of: readonly { readonly segment: { readonly length: number } }[]): string =>
     formatCount(of.reduce((sum, { segment }) => sum + segment.length, 0));
-  stream.write(`${table(HEAD, rows, color)}
+  stream.write(`${table(HEAD, rows, { ...screenOf(stream, env), interactive: false })}
 ${definition.title}: ${Object.entries(values)
     .map(([key, value]) => `${key} ${show(value)}`)
     .join(', ')}
@@ -60,13 +60,3 @@ const differences = (base: Values<Schema>, own: Values<Schema>): string[] =>
 
 const show = (value: unknown): string =>
   typeof value === 'number' ? String(value) : Array.isArray(value) ? value.join(',') : String(value);
-
-function table(head: readonly string[], rows: readonly (readonly string[])[], color: boolean): string {
-  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => visibleWidth(row[i]))));
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, i) => pad(cell, widths[i] + 2))
-      .join('')
-      .trimEnd();
-  return `${[paint(line(head), 'bold', color), ...rows.map(line)].join('\n')}\n`;
-}

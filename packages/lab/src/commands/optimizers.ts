@@ -6,7 +6,8 @@ import { costOf, findOptimizer, type OptimizerDefinition, optimizers, type Wrapp
 import { readableError } from '../config/command.ts';
 import { ENGINES, type Engine, parseGolden, recordedSubject, replay } from '../golden/index.ts';
 import { type Page, pageOf, wrapperPage } from '../optimizers/page.ts';
-import { type OutputStream, pad, paint, type Screen, screenOf, visibleWidth } from '../terminal/style.ts';
+import { type OutputStream, pad, paint, type Screen, screenOf } from '../terminal/style.ts';
+import { table } from '../terminal/table.ts';
 
 interface Actions {
   list(words: readonly string[]): void;
@@ -99,21 +100,6 @@ export async function optimizersMain(argv: readonly string[], { stream, env }: O
     throw readableError(error, command);
   }
   return exitCode;
-}
-
-/** Rows under a heading, columns as wide as they need; the last one is cut at the edge of the screen. */
-function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  { width, color, interactive }: Screen,
-): string {
-  const widths = head.map((title, i) => Math.max(visibleWidth(title), ...rows.map((row) => visibleWidth(row[i]))));
-  const line = (cells: readonly string[]) => {
-    const text = cells.map((cell, i) => (i === cells.length - 1 ? cell : pad(cell, widths[i] + 2))).join('');
-    const characters = [...text];
-    return interactive && characters.length > width ? `${characters.slice(0, width - 1).join('')}…` : text;
-  };
-  return `${[paint(line(head), 'bold', color), ...rows.map(line)].join('\n')}\n`;
 }
 
 const haystack = (definition: OptimizerDefinition | Wrapper): string =>

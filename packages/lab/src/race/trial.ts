@@ -1,9 +1,9 @@
 /** @file One training run of a race: the curve it takes, or where it diverges. */
 import { EdgewiseError, Key, NonFiniteError } from 'edgewise';
-import { Batches, type Dataset } from 'edgewise/data';
+import { Batches } from 'edgewise/data';
 import { openDevice } from 'edgewise/node';
 import { createOptimizer, deviceTensors, stateBytes } from 'edgewise/optim';
-import { checkFit, Network, Trainer, type TrainReport } from 'edgewise/train';
+import { checkFit, type Evaluator, evaluator, Network, Trainer, type TrainReport } from 'edgewise/train';
 import type { TrainConfig } from '../config/settings.ts';
 import { layoutOf, optimizerOf, scheduleOf } from '../run/recipe.ts';
 import { type HoldOut, openProblem, type Problem } from './problem.ts';
@@ -190,33 +190,12 @@ class MeanLoss {
   }
 }
 
-interface Judge {
-  run(): Promise<{ loss: number; accuracy: number | undefined }>;
-  dispose(): Promise<void>;
-}
-
-/** Mean loss and accuracy over all examples; the last batch is filled up with the first examples, which do not count twice. */
-async function evaluatorOf(network: Network, { test, measure, normalization }: Problem): Promise<Judge> {
-  const { count }: Dataset = test;
-  const size = Math.min(EVALUATION_BATCH, count);
+/** Mean loss and accuracy over all examples, in the order they have. */
+function evaluatorOf(network: Network, { test, measure, normalization }: Problem): Promise<Evaluator> {
+  const batchSize = Math.min(EVALUATION_BATCH, test.count);
   // Nothing is shuffled, so the key is of no consequence.
-  const batches = new Batches(test, { batchSize: size, key: Key.fromSeed(0), normalization, shuffle: false });
-  const graph = await network.evaluationGraph(size, measure);
-  return {
-    run: async () => {
-      let [loss, right]: [number, number | undefined] = [0, undefined];
-      for (let from = 0; from < count; from += size) {
-        const examples = Uint32Array.from({ length: size }, (_, i) => (from + i) % count);
-        batches.fillExamples(examples, graph.x, graph.y);
-        const { losses, correct } = await graph.run();
-        const counted = Math.min(size, count - from);
-        for (let i = 0; i < counted; i++) loss += losses[i];
-        if (correct) right = correct.subarray(0, counted).reduce((total, x) => total + x, right ?? 0);
-      }
-      return { loss: loss / count, accuracy: right === undefined ? undefined : right / count };
-    },
-    dispose: () => graph.dispose(),
-  };
+  const batches = new Batches(test, { batchSize, key: Key.fromSeed(0), normalization, shuffle: false });
+  return evaluator(network, batches, measure);
 }
 
 export type { TrainConfig };

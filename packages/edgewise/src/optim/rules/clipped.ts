@@ -6,7 +6,6 @@
  * S. Sra, A. Jadbabaie, ICLR 2020, arXiv 1905.11881. Normalised GD and GD on √L: S. Arora, Z. Li, A. Panigrahi, ICML 2022,
  * arXiv 2205.09745. Relative clipping: Z. Li, S. Bhojanapalli, M. Zaheer, S. Reddi, S. Kumar, ICML 2022, arXiv 2202.00980.
  */
-import { ConfigError } from '../../base/errors.ts';
 import {
   add,
   div,
@@ -24,6 +23,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import { defineOptimizer } from '../definition.ts';
 import { choice, decayCoefficient, decayRate, flag, learningRate, number } from '../hyperparameters.ts';
 import { globalNorm, refuseUnlessFinite, tensorNorm, withPenalty } from '../math.ts';
+import { checkNesterov } from './momentum.ts';
 
 const directionParameters = {
   momentum: decayRate(0, 'Momentum μ, the decay rate of the sum of past gradients.'),
@@ -51,20 +51,6 @@ function direction(
   const whole = logicalOr(equal(t, 1), equal(h.momentum, 0));
   const b = where(whole, g, add(mul(h.momentum, buffer()), mul(sub(1, h.dampening), g)));
   return { d: h.nesterov ? add(g, mul(h.momentum, b)) : b, b };
-}
-
-function checkNesterov(
-  name: string,
-  {
-    momentum,
-    dampening,
-    nesterov,
-  }: { readonly momentum: number; readonly dampening: number; readonly nesterov: boolean },
-): void {
-  if (nesterov && !(momentum > 0 && dampening === 0))
-    throw new ConfigError(
-      `${name}: nesterov with momentum ${momentum} and dampening ${dampening}; Nesterov's momentum needs momentum above 0 and dampening 0.`,
-    );
 }
 
 const directionFormula = `

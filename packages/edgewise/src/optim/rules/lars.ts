@@ -4,7 +4,6 @@
  * Y. You, I. Gitman, B. Ginsburg, "Large Batch Training of Convolutional Networks", 2017, arXiv 1708.03888. Rule of timm; the forms of the
  * paper, of MAE and MoCo v3 by options.
  */
-import { ConfigError } from '../../base/errors.ts';
 import {
   add,
   div,
@@ -20,6 +19,7 @@ import {
 import { defineOptimizer } from '../definition.ts';
 import { choice, decayCoefficient, decayRate, flag, learningRate, number } from '../hyperparameters.ts';
 import { tensorNorm } from '../math.ts';
+import { checkNesterov } from './momentum.ts';
 
 export const lars = defineOptimizer({
   name: 'lars',
@@ -79,12 +79,7 @@ b = d at the first step, else μ b + (1 - τ_b) d  lrInside: η d in place of d
   },
   slots: { b: { doc: 'momentum buffer', when: ({ momentum }) => momentum > 0 } },
   restart: { slots: ['b'], scalars: [] },
-  check({ momentum, dampening, nesterov }) {
-    if (nesterov && !(momentum > 0 && dampening === 0))
-      throw new ConfigError(
-        `lars: nesterov with momentum ${momentum} and dampening ${dampening}; Nesterov's momentum needs momentum above 0 and dampening 0.`,
-      );
-  },
+  check: (values) => checkNesterov('lars', values),
   update({ theta, grad, t, slots, h, rank, is }) {
     const vector = greater(2, rank);
     const decay = h.excludeVectors ? where(vector, 0, h.weightDecay) : h.weightDecay;

@@ -4,10 +4,10 @@
  * H. Robbins, S. Monro, 1951; heavy ball: B. Polyak, 1964; Nesterov's momentum: Y. Nesterov, 1983, written at the
  * iterates as in I. Sutskever et al., ICML 2013. Rule of `torch.optim.SGD`.
  */
-import { ConfigError } from '../../base/errors.ts';
 import { add, equal, mul, neg, sub, where } from '../../tensor/ops/elementwise.ts';
 import { defineOptimizer } from '../definition.ts';
 import { decayCoefficient, flag, learningRate, number } from '../hyperparameters.ts';
+import { checkNesterov } from './momentum.ts';
 
 export const sgd = defineOptimizer({
   name: 'sgd',
@@ -58,13 +58,7 @@ d = g + μ b  with Nesterov's momentum, else b
   },
   slots: { b: { doc: 'momentum buffer', when: ({ momentum }) => momentum > 0 } },
   restart: { slots: ['b'], scalars: [] },
-  check({ momentum, dampening, nesterov }) {
-    if (nesterov && !(momentum > 0 && dampening === 0)) {
-      throw new ConfigError(
-        `sgd: nesterov with momentum ${momentum} and dampening ${dampening}; Nesterov's momentum needs momentum above 0 and dampening 0.`,
-      );
-    }
-  },
+  check: (values) => checkNesterov('sgd', values),
   // The edge of a quadratic of curvature λ1: (2 + 2μ)/η for the heavy ball, (2 + 2μ)/((1 + 2μ) η) for Nesterov's momentum.
   stability({ lr, momentum, dampening, nesterov, maximize }) {
     if (maximize || lr === 0) return undefined;
